@@ -1,0 +1,114 @@
+"""Configuration: frozen dataclasses <-> TOML, strict about what is written in the file.
+
+A misspelt key is an error that names the key, the file and the nearest right spelling; a value of the wrong type is an
+error that names both types. Nothing is executed and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heartllm.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - only on Python 3.10
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file; errors name the file and the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError("no such file", where=path, remedy="Check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not valid TOML ({error})", where=path, remedy="Mend the line it names.") from None
+
+
+def from_dict(kind: type[T], values: dict[str, Any], *, where: str | Path = "configuration") -> T:
+    """Builds the dataclass `kind` from a plain dictionary, recursively.
+
+    Raises:
+        UsageError: for unknown keys ("did you mean"), missing keys and values of a wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(fields))}."
+            raise UsageError(f"unknown key {key!r}", where=where, remedy=hint)
+    arguments = {}
+    for name, field in fields.items():
+        if name in values:
+            arguments[name] = _convert(hints[name], values[name], f"{where}: {name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise UsageError(f"missing key {name!r}", where=where, remedy=f"Add {name} = ... to it.")
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise UsageError(str(error), where=where, remedy="Correct the value.") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise UsageError(f"expected a table, found {type(value).__name__}", where=where, remedy="Write it as a TOML table.")
+        return from_dict(hint, value, where=where)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in inner:
+            return None
+        return _convert(next(part for part in inner if part is not type(None)), value, where)
+    if origin is typing.Literal:
+        if value not in inner:
+            near = difflib.get_close_matches(str(value), [str(part) for part in inner], n=1)
+            hint_text = f"Did you mean {near[0]!r}?" if near else f"Choose one of: {', '.join(map(str, inner))}."
+            raise UsageError(f"unknown value {value!r}", where=where, remedy=hint_text)
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"expected a list, found {type(value).__name__}", where=where, remedy="Write it as [a, b].")
+        return tuple(_convert(inner[0], part, where) for part in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
+        raise UsageError(f"expected {hint.__name__}, found {type(value).__name__} ({value!r})", where=where, remedy="Correct the value.")
+    return value
+
+
+def load(kind: type[T], path: Path) -> T:
+    """Reads the dataclass `kind` from the TOML file at `path`."""
+    return from_dict(kind, read_toml(path), where=path)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain dictionary of a configuration dataclass; None values are left out (TOML has none)."""
+    return {
+        name: to_dict(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for name, value in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+        if value is not None
+    }
+
+
+def dumps(config: Any) -> str:
+    """The TOML text of a configuration dataclass (tables one level deep or deeper; scalars and lists of scalars)."""
+    return _toml(to_dict(config) if dataclasses.is_dataclass(config) else config, prefix="")
+
+
+def _toml(values: dict[str, Any], prefix: str) -> str:
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if not isinstance(value, dict)]
+    tables = [
+        f"\n[{prefix}{key}]\n{_toml(value, prefix=f'{prefix}{key}.')}" for key, value in values.items() if isinstance(value, dict)
+    ]
+    return "\n".join(lines) + ("\n" if lines else "") + "".join(tables)
