@@ -1,0 +1,130 @@
+"""WFDB records: a direct reader for plain 16-bit files, the `wfdb` package for everything else.
+
+PTB-XL, MIMIC-IV-ECG and the CinC challenges store plain interleaved 16-bit samples (the challenges behind the 24-byte
+head of a MATLAB v4 file). The direct reader takes these without loading `wfdb`; tests pin it to `wfdb.rdsamp`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heartllm.ecg.raw import RawSignal
+from heartllm.ecg.wfdb_header import Header, read_header
+from heartllm.errors import DataError
+
+_MISSING_16 = -32768  # the WFDB value of a missing sample in format 16
+_FETCH = "Fetch the record again, or pass verify=False to read it as it is."
+
+
+def read_wfdb(stem: Path, *, verify: bool = True) -> RawSignal:
+    """Reads the record whose header is `stem` + ".hea".
+
+    Args:
+        stem: path without extension.
+        verify: compare lengths and the checksums that the header holds.
+
+    Raises:
+        DataError: where the header or the signal file is missing, damaged, short, or disagrees with the other.
+    """
+    header = read_header(stem.with_name(stem.name + ".hea"))
+    if _is_plain_16(header):
+        signal, notes = _read_plain_16(header, verify)
+        names, units = tuple(line.name for line in header.signals), tuple(line.units for line in header.signals)
+        return RawSignal(signal, names, units, header.sampling_rate, header.record_name, stem, notes)
+    return _read_with_wfdb(stem, header, verify)
+
+
+def _is_plain_16(header: Header) -> bool:
+    first = header.signals[0] if header.signals else None
+    return first is not None and all(
+        line.format == "16"
+        and line.samples_per_frame == 1
+        and line.skew == 0
+        and line.file_name == first.file_name
+        and line.byte_offset == first.byte_offset
+        for line in header.signals
+    )
+
+
+def _read_plain_16(header: Header, verify: bool) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    """The samples (C, T) in the header's units."""
+    first, channels = header.signals[0], len(header.signals)
+    path = header.path.with_name(first.file_name)
+    stored = _read_bytes(path)[first.byte_offset :]
+    samples = header.samples if header.samples is not None else len(stored) // (2 * channels)
+    expected = 2 * channels * samples
+    if len(stored) < expected or samples == 0:
+        raise DataError(
+            f"the file is short: {len(stored) // (2 * channels)} of {header.samples or 'some'} samples of {channels} signals",
+            where=path,
+            remedy="Fetch the record again.",
+        )
+    if verify and len(stored) > expected:
+        raise DataError(
+            f"the header promises {samples} samples of {channels} signals, the file holds {len(stored) // (2 * channels)}",
+            where=path,
+            remedy=_FETCH,
+        )
+    digital = np.frombuffer(stored, dtype="<i2", count=channels * samples).reshape(samples, channels).T
+    if verify:
+        _verify_checksums(header, digital, path)
+    gain = np.array([line.gain for line in header.signals])[:, None]
+    baseline = np.array([float(line.baseline) for line in header.signals])[:, None]
+    physical = (np.subtract(digital, baseline, dtype=np.float64, order="C") / gain).astype(np.float32)
+    if digital.min() == _MISSING_16:
+        physical[digital == _MISSING_16] = np.nan
+    return physical, ()
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataError("the signal file that the header names is missing", where=path, remedy="Fetch it.") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path, remedy="Check its permissions.") from None
+
+
+def _verify_checksums(header: Header, digital: npt.NDArray[Any], path: Path) -> None:
+    """Compares the 16-bit sums of the samples (C, T) with the header's, where it holds them."""
+    sums = digital.sum(axis=1, dtype=np.int64)
+    for line, total in zip(header.signals, sums, strict=True):
+        if line.checksum is not None and (int(total) - line.checksum) % 65536:
+            raise DataError(
+                f"checksum mismatch in signal {line.name!r}: the samples are not those the header was written for",
+                where=path,
+                remedy=_FETCH,
+            )
+
+
+def _read_with_wfdb(stem: Path, header: Header, verify: bool) -> RawSignal:
+    """Every other format, through the `wfdb` package."""
+    for name in dict.fromkeys(line.file_name for line in header.signals):
+        if not _read_bytes(header.path.with_name(name)):
+            raise DataError("the file is empty", where=header.path.with_name(name), remedy="Fetch the record again.")
+    import wfdb
+
+    plain = not header.segments and all(line.samples_per_frame == 1 and line.skew == 0 for line in header.signals)
+    try:
+        record = wfdb.rdrecord(str(stem), physical=not plain, return_res=64)
+        if plain:
+            digital = np.asarray(record.d_signal)
+            if verify:
+                _verify_checksums(header, digital.T, header.path)
+            physical = np.asarray(record.dac(return_res=64))
+        else:
+            physical = np.asarray(record.p_signal)
+    except DataError:
+        raise
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # wfdb raises whatever it meets: ValueError, IndexError, numpy's and soundfile's errors
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise DataError(f"cannot be decoded ({reason})", where=header.path, remedy="Fetch the record again.") from None
+    notes = () if plain else ("checksums not compared: signals of several rates or segments",)
+    names, units = tuple(record.sig_name), tuple(record.units)
+    return RawSignal(physical.T, names, units, float(record.fs), header.record_name, stem, notes)

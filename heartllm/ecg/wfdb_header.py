@@ -1,0 +1,128 @@
+"""WFDB header files (.hea), read strictly: a header that is not understood is an error and never a default.
+
+Source: the header file format of the WFDB applications guide (header(5)): a record line, then one line a signal
+`FILE FORMATxSPF:SKEW+OFFSET GAIN(BASELINE)/UNITS ADC_RES ADC_ZERO INITIAL CHECKSUM BLOCK_SIZE DESCRIPTION`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from heartllm.errors import DataError
+
+_FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_GAIN = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<units>\S+))?")
+_RATE = re.compile(rf"(?P<rate>{_NUMBER})(?:/.*)?")
+_REMEDY = "Fetch the header file again; it is damaged or no WFDB header."
+
+
+@dataclass(frozen=True)
+class SignalLine:
+    """One signal of a header. `units` is mV where the header gives none, as the format defines."""
+
+    file_name: str
+    format: str
+    samples_per_frame: int
+    skew: int
+    byte_offset: int
+    gain: float
+    baseline: int
+    units: str
+    initial_value: int | None
+    checksum: int | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """A parsed header; `segments` is 0 for a plain record, `samples` None where the header does not say."""
+
+    path: Path
+    record_name: str
+    segments: int
+    sampling_rate: float
+    samples: int | None
+    signals: tuple[SignalLine, ...]
+
+
+def read_header(path: Path) -> Header:
+    """Reads the header file `path`.
+
+    Raises:
+        DataError: where it is missing, empty, or does not follow the format; the message names file and line.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataError("no such header file", where=path, remedy="Check the path; a record needs its .hea file.") from None
+    except UnicodeDecodeError:
+        raise DataError("the header is not text", where=path, remedy=_REMEDY) from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path, remedy="Check its permissions.") from None
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not lines:
+        raise DataError("the header is empty", where=path, remedy=_REMEDY)
+    name, segments, count, rate, samples = _record_line(lines[0], path)
+    if segments:
+        return Header(path, name, segments, rate, samples, ())
+    if count < 1 or len(lines) - 1 < count:
+        raise DataError(
+            f"the header promises {count} signals and describes {len(lines) - 1}", where=path, remedy=_REMEDY
+        )
+    signals = tuple(_signal_line(line, path) for line in lines[1 : count + 1])
+    return Header(path, name, 0, rate, samples, signals)
+
+
+def _record_line(line: str, path: Path) -> tuple[str, int, int, float, int | None]:
+    fields = line.split()
+    name, _, segments = fields[0].partition("/")
+    try:
+        count = int(fields[1])
+        rate_match = _RATE.fullmatch(fields[2])
+        rate = float(rate_match["rate"]) if rate_match else 0.0
+        samples = int(fields[3]) if len(fields) > 3 else None
+        n_segments = int(segments) if segments else 0
+    except (IndexError, ValueError):
+        raise DataError(f"the record line {line.strip()[:60]!r} is not valid", where=path, remedy=_REMEDY) from None
+    if rate <= 0:
+        raise DataError(f"the sampling rate {fields[2]!r} is not a positive number", where=path, remedy=_REMEDY)
+    return name, n_segments, count, rate, samples or None
+
+
+def _signal_line(line: str, path: Path) -> SignalLine:
+    fields = line.split(maxsplit=8)
+    storage = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
+    calibration = _GAIN.fullmatch(fields[2]) if len(fields) > 2 else None
+    try:
+        numbers = [int(field) for field in fields[3:8]]
+    except ValueError:
+        numbers = None
+    if storage is None or numbers is None or (len(fields) > 2 and calibration is None):
+        raise DataError(f"the signal line {line.strip()[:80]!r} is not valid", where=path, remedy=_REMEDY)
+    name = fields[8].strip() if len(fields) > 8 else ""
+    gain = float(calibration["gain"]) if calibration else 0.0
+    if calibration is None or gain == 0:
+        raise DataError(
+            f"signal {name or fields[0]!r} is uncalibrated (no gain)",
+            where=path,
+            remedy="Write its gain (steps per mV) into the header.",
+        )
+    if fields[0] != Path(fields[0]).name:
+        raise DataError(f"the signal file {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
+    adc_zero = numbers[1] if len(numbers) > 1 else 0
+    return SignalLine(
+        file_name=fields[0],
+        format=storage["format"],
+        samples_per_frame=int(storage["per_frame"] or 1),
+        skew=int(storage["skew"] or 0),
+        byte_offset=int(storage["offset"] or 0),
+        gain=gain,
+        baseline=int(calibration["baseline"]) if calibration["baseline"] is not None else adc_zero,
+        units=calibration["units"] or "mV",
+        initial_value=numbers[2] if len(numbers) > 2 else None,
+        checksum=numbers[3] if len(numbers) > 3 else None,
+        name=name,
+    )
