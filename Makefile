@@ -1,0 +1,71 @@
+# Two commands do everything: `make demo` and `make test`. Both set the project up first, once, into $(VENV).
+#
+#   make demo        evaluate the committed reference checkpoint on freshly drawn synthetic ECGs (no data set needed)
+#   make test        run all tests (those that need real recordings skip unless HEARTLLM_DATA names them)
+#   make lint        formatting, lint, types, layers
+#   make reference   train the reference checkpoint again (hours; resumable)
+#   make setup       only set up
+#
+# Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+DEMO_RECORDINGS ?= 200
+DEMO_SEED ?= 2026
+DEMO := .cache/demo
+CHECKPOINT ?= reports/reference/checkpoint
+PYTEST_ARGS ?=
+
+# Small models on few cores: one thread a process is the fastest, and makes results independent of the machine.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+# The real recordings, where they lie beside the checkout.
+export HEARTLLM_DATA ?= $(abspath $(wildcard ../shared/data))
+
+.PHONY: help setup demo test lint format reference clean
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
+
+# Written last, so that an interrupted set-up starts again; newer requirements start it again as well.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c '' 2>/dev/null || { echo "error: PYTHON=$(PYTHON) does not run. Install Python 3.11, or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $$($(PYTHON) --version) found, but the tested full stack is for Python 3.11. Name one: make setup PYTHON=/path/to/python3.11 (the base install runs on 3.10 to 3.13: pip install .)" >&2; exit 2; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned requirements into $(VENV) (about 2 GB and four minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@test -d $(CHECKPOINT) || { echo "error: $(CHECKPOINT): no such checkpoint. Train it with: make reference" >&2; exit 1; }
+	rm -rf $(DEMO)
+	$(BIN)/heartllm data synth --site a --recordings $(DEMO_RECORDINGS) --seed $(DEMO_SEED) --data_root $(DEMO)/data
+	$(BIN)/heartllm-eval run --model heartllm --model_args checkpoint=$(CHECKPOINT) --tasks synthetic_a_qa,synthetic_a_reports --controls majority,blind,shuffled --data_root $(DEMO)/data --output_path $(DEMO)/run
+
+test: $(STAMP)
+	$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reference: $(STAMP)
+	PATH="$(abspath $(BIN)):$$PATH" reports/reference/train.sh
+
+clean:
+	rm -rf .cache .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks dist build
