@@ -27,7 +27,10 @@ PYTEST_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # The real recordings, where they lie beside the checkout.
-export HEARTLLM_DATA ?= $(abspath $(wildcard ../shared/data))
+HEARTLLM_DATA ?= $(abspath $(wildcard ../shared/data))
+ifneq ($(HEARTLLM_DATA),)
+export HEARTLLM_DATA
+endif
 
 .PHONY: help setup demo test lint format reference clean
 
