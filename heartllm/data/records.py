@@ -14,7 +14,7 @@ SPLITS = ("train", "valid", "test")
 NOISE_KINDS = ("baseline drift", "static noise", "burst noise", "electrodes problems")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labels:
     """What is known about one recording, in ECG-QA's vocabulary. None means "not labelled", empty means "labelled, and none".
 
@@ -36,7 +36,7 @@ class Labels:
     intervals: Mapping[str, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One recording's metadata.
 
@@ -68,7 +68,7 @@ class Entry:
     site: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """One ECG-QA row (ECG-QA 1.0.2 field names; ids as text). `derived` marks rows that we built from labels."""
 
