@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from heartllm.ecg.leads import arrange, canonical
     from heartllm.ecg.lengths import LengthPolicy, fit_length, windows
+    from heartllm.ecg.plot import plot_ecg, save
+    from heartllm.ecg.quality_report import QualityReport, quality
     from heartllm.ecg.raw import RawSignal
     from heartllm.ecg.reading import make_recording, read_raw, read_recording
     from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
@@ -26,6 +28,10 @@ _HOMES = {
     "canonical": "leads",
     "fit_length": "lengths",
     "make_recording": "reading",
+    "plot_ecg": "plot",
+    "save": "plot",
+    "QualityReport": "quality_report",
+    "quality": "quality_report",
     "read_raw": "reading",
     "read_recording": "reading",
     "resample": "resampling",
@@ -34,6 +40,7 @@ _HOMES = {
 __all__ = [
     "LEADS",
     "LengthPolicy",
+    "QualityReport",
     "RawSignal",
     "Recording",
     "SAMPLING_RATE",
@@ -41,9 +48,12 @@ __all__ = [
     "canonical",
     "fit_length",
     "make_recording",
+    "plot_ecg",
+    "quality",
     "read_raw",
     "read_recording",
     "resample",
+    "save",
     "windows",
 ]
 

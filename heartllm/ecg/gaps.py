@@ -21,8 +21,10 @@ def runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def fill_gaps(signal: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """A copy of (C, T) with every missing sample on the line between its neighbours (at the ends: the nearest value; 0 in
-    a row without any value)."""
+    """A copy of (C, T) with every missing sample on the line between its neighbours.
+
+    At the ends the nearest value is held; a row without any value becomes 0.
+    """
     filled = signal.copy()
     places = np.arange(signal.shape[1])
     for row in filled:
@@ -56,7 +58,9 @@ def apply_nan_policy(
         size = f"{count} missing samples (NaN) in lead {name}, the longest gap {1000 * longest / rate:.0f} ms"
         if policy == "refuse":
             raise DataError(
-                size, where=where, remedy=f"Pass nan_policy='interpolate' (gaps up to {1000 * max_gap:.0f} ms) to accept it."
+                size,
+                where=where,
+                remedy=f"Pass nan_policy='interpolate' (gaps up to {1000 * max_gap:.0f} ms) to accept it.",
             )
         if longest > max_gap * rate:
             raise DataError(
@@ -64,5 +68,7 @@ def apply_nan_policy(
                 where=where,
                 remedy="Leave the recording out, or raise max_gap.",
             )
-        notes.append(f"{count} missing samples in lead {name} interpolated (longest gap {1000 * longest / rate:.0f} ms)")
+        notes.append(
+            f"{count} missing samples in lead {name} interpolated (longest gap {1000 * longest / rate:.0f} ms)"
+        )
     return fill_gaps(signal), notes

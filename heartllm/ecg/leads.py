@@ -30,8 +30,8 @@ _IGNORED = re.compile(
 )
 _PREFIX = re.compile(r"^(mdcecgleads?|mdcecg|ecgleads?|ekgleads?|ecg|ekg|leads?|derivation|ableitung|channel|ch)(?=.)")
 _REMEDY = (
-    f"Name it as one of {' '.join(LEADS)}, or give all names with lead_names=[...] (the word 'ignore' for a channel that is "
-    "no ECG lead)."
+    f"Name it as one of {' '.join(LEADS)}, or give all names with lead_names=[...] "
+    "(the word 'ignore' for a channel that is no ECG lead)."
 )
 
 
@@ -62,7 +62,7 @@ def _find(name: str) -> str | None:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether `name` is a channel that an ECG file may carry beside the twelve leads (respiration, Frank leads, V7, time)."""
+    """Whether `name` is a channel that may stand beside the twelve leads (respiration, Frank leads, V7, time)."""
     key = _key(name)
     return _find(name) is None and any(_IGNORED.fullmatch(form) for form in (key, _PREFIX.sub("", key)))
 

@@ -18,8 +18,8 @@ class LengthPolicy:
     """How long a recording becomes.
 
     Attributes:
-        kind: "fit" crops what is longer and pads what is shorter; "crop" only crops and refuses what is shorter; "pad" only
-            pads and refuses what is longer; "keep" leaves the length alone (for `windows`, plots and quality reports).
+        kind: "fit" crops what is longer and pads what is shorter; "crop" only crops and refuses what is shorter; "pad"
+            only pads and refuses what is longer; "keep" leaves the length alone (for `windows`, plots, quality).
         seconds: the length; ten seconds are what a model reads.
     """
 
@@ -30,7 +30,8 @@ class LengthPolicy:
         if self.kind not in get_args(LengthKind):
             hint = "Read with length='keep' and call windows()." if self.kind == "windows" else ""
             raise UsageError(
-                f"unknown length policy {self.kind!r}", remedy=hint or f"Choose one of: {', '.join(get_args(LengthKind))}."
+                f"unknown length policy {self.kind!r}",
+                remedy=hint or f"Choose one of: {', '.join(get_args(LengthKind))}.",
             )
         if not self.seconds > 0:
             raise UsageError(f"a length of {self.seconds} s", remedy="Give a positive number of seconds.")
@@ -59,7 +60,9 @@ def fit_length(recording: Recording, policy: LengthPolicy | LengthKind) -> Recor
         return replace(recording, signal=recording.signal[:, :wanted].copy(), notes=(*recording.notes, note))
     if policy.kind == "crop":
         raise DataError(
-            f"{lengths} long, less than {policy.seconds:g} s", where=recording.path, remedy="Use the policy 'pad' or 'fit'."
+            f"{lengths} long, less than {policy.seconds:g} s",
+            where=recording.path,
+            remedy="Use the policy 'pad' or 'fit'.",
         )
     note = f"padded with zeros at the end from {lengths} to {policy.seconds:g} s"
     padded = np.pad(recording.signal, ((0, 0), (0, wanted - have)))
@@ -67,7 +70,7 @@ def fit_length(recording: Recording, policy: LengthPolicy | LengthKind) -> Recor
 
 
 def windows(recording: Recording, seconds: float = 10.0, step: float | None = None) -> list[Recording]:
-    """Cuts a recording into windows of `seconds`, each starting `step` seconds (default: `seconds`) after the one before.
+    """Cuts a recording into windows of `seconds`, each starting `step` (default: `seconds`) after the one before.
 
     Only whole windows are returned; each notes its place and what was left over at the end.
 

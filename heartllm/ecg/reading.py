@@ -106,7 +106,9 @@ def _locate(path: Path) -> tuple[Path, str]:
         candidate = path.with_name(path.name + suffix)
         if candidate.is_file():
             return candidate, suffix
-    raise DataError("no such recording", where=path, remedy=f"Looked for {path.name}.hea, .csv and .npy; check the path.")
+    raise DataError(
+        "no such recording", where=path, remedy=f"Looked for {path.name}.hea, .csv and .npy; check the path."
+    )
 
 
 def _override(
@@ -123,7 +125,9 @@ def _override(
             )
         names = tuple(lead_names)
     if units is not None:
-        notes += [f"units taken as {units} instead of {old}" for old in sorted({u for u in raw.units if u and u != units})]
+        notes += [
+            f"units taken as {units} instead of {old}" for old in sorted({u for u in raw.units if u and u != units})
+        ]
     rate = raw.sampling_rate
     if sampling_rate is not None:
         if rate is not None and rate != sampling_rate:
@@ -143,18 +147,22 @@ def make_recording(
     verify: bool = True,
     source: str = "file",
 ) -> Recording:
-    """Turns stored channels into a `Recording`: millivolts, canonical leads, missing samples, rate, length, in this order.
+    """Turns stored channels into a `Recording`: millivolts, leads, missing samples, rate, length, in this order.
 
     Arguments and errors as in `read_recording`.
     """
     if nan_policy not in get_args(NanPolicy):
-        raise UsageError(f"unknown NaN policy {nan_policy!r}", remedy=f"Choose one of: {', '.join(get_args(NanPolicy))}.")
+        raise UsageError(
+            f"unknown NaN policy {nan_policy!r}", remedy=f"Choose one of: {', '.join(get_args(NanPolicy))}."
+        )
     length = LengthPolicy(length) if isinstance(length, str) else length
     where, notes = raw.path, list(raw.notes)
     if raw.sampling_rate is None:
         raise DataError("the sampling rate is not known", where=where, remedy="Pass sampling_rate=... in Hz.")
     if not (0 < raw.sampling_rate < 1e6):
-        raise DataError(f"a sampling rate of {raw.sampling_rate} Hz", where=where, remedy="Pass sampling_rate=... in Hz.")
+        raise DataError(
+            f"a sampling rate of {raw.sampling_rate} Hz", where=where, remedy="Pass sampling_rate=... in Hz."
+        )
     signal, unit_notes = _to_millivolts(raw)
     arranged, lead_notes = arrange(signal, raw.names, where=where)
     filled, gap_notes = apply_nan_policy(arranged, LEADS, raw.sampling_rate, nan_policy, max_gap, where)
@@ -165,7 +173,12 @@ def make_recording(
         filled = _resample_with_gaps(filled, raw.sampling_rate, target_rate)
         notes.append(f"resampled {raw.sampling_rate:g} -> {target_rate:g} Hz")
     recording = Recording(
-        np.ascontiguousarray(filled, dtype=np.float32), float(target_rate), raw.record_id, source, raw.path, tuple(notes)
+        np.ascontiguousarray(filled, dtype=np.float32),
+        float(target_rate),
+        raw.record_id,
+        source,
+        raw.path,
+        tuple(notes),
     )
     return fit_length(recording, length)
 
@@ -202,9 +215,7 @@ def _check_amplitude(signal: npt.NDArray[np.floating], where: Path) -> None:
         )
 
 
-def _resample_with_gaps(
-    signal: npt.NDArray[np.floating], rate: float, target: float
-) -> npt.NDArray[np.floating]:
+def _resample_with_gaps(signal: npt.NDArray[np.floating], rate: float, target: float) -> npt.NDArray[np.floating]:
     """Resamples (C, T); kept missing samples stay missing at their time and do not spread through the filter."""
     missing = ~np.isfinite(signal)
     if not missing.any():

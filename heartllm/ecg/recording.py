@@ -22,7 +22,7 @@ class Recording:
         record_id: the recording's id within its source.
         source: dataset name, or "file".
         path: where it was read from.
-        notes: what was done to it on reading, one sentence each ("lead III derived from I and II", "resampled 400 -> 500 Hz").
+        notes: what was done to it on reading, one sentence each ("lead III derived from I and II").
     """
 
     signal: npt.NDArray[np.float32]

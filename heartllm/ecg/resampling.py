@@ -29,5 +29,7 @@ def resample(signal: npt.NDArray[np.floating], rate: float, target: float) -> np
     ratio = Fraction(target / rate).limit_denominator(1000)
     if ratio == 0:
         raise UsageError(f"cannot resample from {rate} to {target} Hz", remedy="Check the sampling rate.")
-    result = resample_poly(np.asarray(signal, dtype=np.float64), ratio.numerator, ratio.denominator, axis=1, padtype="line")
+    result = resample_poly(
+        np.asarray(signal, dtype=np.float64), ratio.numerator, ratio.denominator, axis=1, padtype="line"
+    )
     return np.asarray(result, dtype=signal.dtype)

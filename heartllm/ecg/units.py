@@ -7,7 +7,16 @@ from pathlib import Path
 
 from heartllm.errors import DataError
 
-_MILLIVOLTS = {"mv": 1.0, "millivolt": 1.0, "uv": 1e-3, "microvolt": 1e-3, "v": 1e3, "volt": 1e3, "nv": 1e-6, "nanovolt": 1e-6}
+_MILLIVOLTS = {
+    "mv": 1.0,
+    "millivolt": 1.0,
+    "uv": 1e-3,
+    "microvolt": 1e-3,
+    "v": 1e3,
+    "volt": 1e3,
+    "nv": 1e-6,
+    "nanovolt": 1e-6,
+}
 
 
 def millivolts(unit: str, *, where: str | Path | None = None) -> float:
@@ -21,7 +30,9 @@ def millivolts(unit: str, *, where: str | Path | None = None) -> float:
         key = key[:-1]
     if key not in _MILLIVOLTS:
         raise DataError(
-            f"unknown unit {unit!r}", where=where, remedy="Units are mV, uV, nV or V; if the file is wrong, pass units='mV'."
+            f"unknown unit {unit!r}",
+            where=where,
+            remedy="Units are mV, uV, nV or V; if the file is wrong, pass units='mV'.",
         )
     return _MILLIVOLTS[key]
 

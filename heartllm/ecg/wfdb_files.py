@@ -32,9 +32,9 @@ def read_wfdb(stem: Path, *, verify: bool = True) -> RawSignal:
     """
     header = read_header(stem.with_name(stem.name + ".hea"))
     if _is_plain_16(header):
-        signal, notes = _read_plain_16(header, verify)
+        signal = _read_plain_16(header, verify)
         names, units = tuple(line.name for line in header.signals), tuple(line.units for line in header.signals)
-        return RawSignal(signal, names, units, header.sampling_rate, header.record_name, stem, notes)
+        return RawSignal(signal, names, units, header.sampling_rate, header.record_name, stem)
     return _read_with_wfdb(stem, header, verify)
 
 
@@ -50,34 +50,36 @@ def _is_plain_16(header: Header) -> bool:
     )
 
 
-def _read_plain_16(header: Header, verify: bool) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+def _read_plain_16(header: Header, verify: bool) -> npt.NDArray[np.float32]:
     """The samples (C, T) in the header's units."""
     first, channels = header.signals[0], len(header.signals)
     path = header.path.with_name(first.file_name)
     stored = _read_bytes(path)[first.byte_offset :]
-    samples = header.samples if header.samples is not None else len(stored) // (2 * channels)
+    held = len(stored) // (2 * channels)
+    samples = header.samples if header.samples is not None else held
     expected = 2 * channels * samples
     if len(stored) < expected or samples == 0:
         raise DataError(
-            f"the file is short: {len(stored) // (2 * channels)} of {header.samples or 'some'} samples of {channels} signals",
+            f"the file is short: it holds {held} of {header.samples or 'some'} samples of {channels} signals",
             where=path,
             remedy="Fetch the record again.",
         )
     if verify and len(stored) > expected:
         raise DataError(
-            f"the header promises {samples} samples of {channels} signals, the file holds {len(stored) // (2 * channels)}",
+            f"the header promises {samples} samples of {channels} signals, the file holds {held}",
             where=path,
             remedy=_FETCH,
         )
-    digital = np.frombuffer(stored, dtype="<i2", count=channels * samples).reshape(samples, channels).T
+    interleaved = np.frombuffer(stored, dtype="<i2", count=channels * samples).reshape(samples, channels)
+    digital = np.ascontiguousarray(interleaved.T)
     if verify:
         _verify_checksums(header, digital, path)
     gain = np.array([line.gain for line in header.signals])[:, None]
     baseline = np.array([float(line.baseline) for line in header.signals])[:, None]
-    physical = (np.subtract(digital, baseline, dtype=np.float64, order="C") / gain).astype(np.float32)
+    physical = ((digital - baseline) / gain).astype(np.float32)
     if digital.min() == _MISSING_16:
         physical[digital == _MISSING_16] = np.nan
-    return physical, ()
+    return physical
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -106,7 +108,7 @@ def _read_with_wfdb(stem: Path, header: Header, verify: bool) -> RawSignal:
     for name in dict.fromkeys(line.file_name for line in header.signals):
         if not _read_bytes(header.path.with_name(name)):
             raise DataError("the file is empty", where=header.path.with_name(name), remedy="Fetch the record again.")
-    import wfdb
+    import wfdb  # type: ignore[import-untyped,unused-ignore]
 
     plain = not header.segments and all(line.samples_per_frame == 1 and line.skew == 0 for line in header.signals)
     try:

@@ -57,7 +57,9 @@ def read_header(path: Path) -> Header:
     try:
         text = path.read_bytes().decode("utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError("no such header file", where=path, remedy="Check the path; a record needs its .hea file.") from None
+        raise DataError(
+            "no such header file", where=path, remedy="Check the path; a record needs its .hea file."
+        ) from None
     except UnicodeDecodeError:
         raise DataError("the header is not text", where=path, remedy=_REMEDY) from None
     except OSError as error:
