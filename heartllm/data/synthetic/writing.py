@@ -1,0 +1,164 @@
+"""Writes a synthetic site to disk, in chunks, by several processes, so that an interrupted run goes on where it stopped.
+
+Each finished chunk leaves its table rows in `parts/`; when all chunks are there the tables are written, then
+`complete.json`, and `parts/` is removed. A folder without `complete.json` is an unfinished site.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heartllm.data.synthetic import site_a
+from heartllm.data.synthetic.simulation import DURATION, SITES, draw
+from heartllm.ecg.recording import SAMPLING_RATE
+from heartllm.errors import DataError, UsageError
+
+VERSION = 1  # of the model and the files; a higher one means other recordings for the same seed
+CHUNK = 200
+README = """SYNTHETIC, not patients.
+
+These 12-lead ECGs ({rate:g} Hz, {seconds:g} s) were drawn by HeartLLM's heart-vector model with seed {seed}: site {site}, {recordings}
+recordings. Names, ids, dates and devices are invented. truth.csv holds what was drawn. Not for clinical use.
+"""
+
+
+def _layout(site: str) -> Any:
+    """The module that knows a site's files and tables."""
+    if site == "a":
+        return site_a
+    raise UsageError(f"no synthetic site {site!r}", remedy=f"Choose one of {', '.join(SITES)}.")
+
+
+def write_site(
+    site: str,
+    root: Path,
+    *,
+    recordings: int,
+    seed: int,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes synthetic site "a" (PTB-XL's layout) or "b" (MIMIC-IV-ECG's) to `root`/synthetic-a or -b.
+
+    The files depend on `seed` and `recordings` alone, not on `workers`. Interrupted, the same call goes on; finished, it
+    returns at once.
+
+    Args:
+        progress: called with (recordings done, recordings wanted) after every chunk.
+
+    Returns:
+        The site's folder.
+
+    Raises:
+        UsageError: a wrong site, count or number of workers. DataError: the folder holds another site's files.
+    """
+    layout = _layout(site)
+    if recordings < 1 or workers < 1 or seed < 0:
+        raise UsageError("recordings and workers are at least 1, the seed at least 0", remedy="Correct the numbers.")
+    folder = Path(root) / f"synthetic-{site}"
+    plan = {"site": site, "recordings": recordings, "seed": seed, "version": VERSION}
+    if _already_complete(folder, plan):
+        return folder
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    _atomic(parts / "plan.json", json.dumps(plan))
+    chunks = [range(start, min(start + CHUNK, recordings)) for start in range(0, recordings, CHUNK)]
+    missing = [chunk for chunk in chunks if not _part(folder, chunk).exists()]
+    done = recordings - sum(len(chunk) for chunk in missing)
+    for finished in _run(site, folder, seed, missing, workers):
+        done += finished
+        if progress is not None:
+            progress(done, recordings)
+    tables = _write_tables(layout, folder, [_part(folder, chunk) for chunk in chunks])
+    readme = README.format(rate=SAMPLING_RATE, seconds=DURATION, **plan)
+    _atomic(folder / "README.txt", readme)
+    _atomic(folder / "complete.json", json.dumps(plan | {"tables_sha256": tables}, indent=2) + "\n")
+    shutil.rmtree(parts)
+    return folder
+
+
+def _already_complete(folder: Path, plan: dict[str, Any]) -> bool:
+    for file, finished in ((folder / "complete.json", True), (folder / "parts" / "plan.json", False)):
+        if not file.exists():
+            continue
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict) or any(found.get(key) != value for key, value in plan.items()):
+            raise DataError(
+                "holds another synthetic site", where=folder, remedy="Choose another folder or remove this one."
+            )
+        return finished
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError("is not empty", where=folder, remedy="Choose another folder or remove this one.")
+    return False
+
+
+def _part(folder: Path, chunk: range) -> Path:
+    return folder / "parts" / f"{chunk.start:09d}.json"
+
+
+def _run(site: str, folder: Path, seed: int, chunks: list[range], workers: int) -> Iterable[int]:
+    if workers == 1 or len(chunks) <= 1:
+        for chunk in chunks:
+            yield write_chunk(site, folder, seed, chunk)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+        jobs = [pool.submit(write_chunk, site, folder, seed, chunk) for chunk in chunks]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def write_chunk(site: str, folder: Path, seed: int, chunk: range) -> int:
+    """Writes the recordings of `chunk` and then their table rows; returns their number."""
+    layout = _layout(site)
+    for place in layout.folders(folder, chunk):
+        place.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, list[str]]] = []
+    for index in chunk:
+        wording = np.random.default_rng([seed, SITES.index(site), 3, index])
+        rows.append(layout.write(folder, draw(seed, index, site), wording))
+    _atomic(_part(folder, chunk), json.dumps(rows))
+    return len(chunk)
+
+
+def _write_tables(layout: Any, folder: Path, parts: list[Path]) -> dict[str, str]:
+    rows: dict[str, list[list[str]]] = {name: [] for name in layout.TABLES}
+    for part in parts:
+        for recording in json.loads(part.read_text(encoding="utf-8")):
+            for name, row in recording.items():
+                rows[name].append(row)
+    hashes = {}
+    tables = {name: (layout.TABLES[name], rows[name]) for name in rows} | layout.STATIC_TABLES
+    for name, (columns, lines) in tables.items():
+        unfinished = folder / f"{name}.part"
+        with unfinished.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(lines)
+        hashes[name] = hashlib.sha256(unfinished.read_bytes()).hexdigest()
+        os.replace(unfinished, folder / name)
+    return hashes
+
+
+def _atomic(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
