@@ -2,7 +2,8 @@
 
 A data root is a folder that holds datasets as their authors publish them:
 
-    ptbxl/  ecgqa/ptbxl/  reports/ptbxl/  mimic/  other_sites/{georgia,chapman-ningbo,cpsc2018}/  synthetic-a/  synthetic-b/
+    ptbxl/  ecgqa/ptbxl/  reports/ptbxl/  mimic/  synthetic-a/  synthetic-b/
+    other_sites/georgia/  other_sites/chapman-ningbo/  other_sites/cpsc2018/
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def open_dataset(name: str, data_root: Path) -> Dataset:
     if not root.is_dir():
         raise DataError(
             f"the dataset {name!r} is not here",
-            remedy=f"Put it there, or pass --data_root / set {DATA_VARIABLE} to the folder that holds {FOLDERS[name]}/.",
+            remedy=f"Put it there, or let --data_root or {DATA_VARIABLE} name the folder that holds {FOLDERS[name]}/.",
             where=root,
         )
     if name in ("ptbxl", "synthetic-a"):

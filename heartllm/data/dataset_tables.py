@@ -28,7 +28,7 @@ def read_rows(path: Path, required: Iterable[str], *, delimiter: str = ",") -> I
             if missing:
                 raise DataError(
                     f"the table lacks the column {missing[0]!r}",
-                    remedy=f"Columns found: {', '.join(columns) or 'none'}. Take the table as its authors published it.",
+                    remedy=f"Columns found: {', '.join(columns) or 'none'}. Take the table as published.",
                     where=path,
                 )
             for row in reader:

@@ -47,7 +47,7 @@ def read_classes(path: Path) -> dict[int, frozenset[str]]:
 
 
 def find_classes(file: Path) -> dict[int, frozenset[str]]:
-    """The classes that lie with a question file: in its folder or one of the three above; empty where there are none."""
+    """The classes that lie with a question file: in its folder or one of the three above; else empty."""
     for folder in list(file.absolute().parents)[:4]:
         if (folder / CLASSES_FILE).is_file():
             return read_classes(folder / CLASSES_FILE)
@@ -91,8 +91,8 @@ def read_questions(path: str | Path, classes: Classes | None = None) -> list[Que
 
     Args:
         path: a file, a folder (all .json files below it) or a glob pattern.
-        classes: the answers each template allows; by default those of the `answers_for_each_template.csv` that lies with
-            the files, and no check where there is none.
+        classes: the answers each template allows; by default those of the `answers_for_each_template.csv` that lies
+            with the files, and no check where there is none.
 
     Raises:
         DataError: naming the file, the row (from 1) and the field.

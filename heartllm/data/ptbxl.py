@@ -3,8 +3,8 @@
 Columns become labels under ECG-QA's names (see `heartllm.data.records.Labels`). Two of these mappings are readings of
 ours, since ECG-QA prints the classes but not the rule:
 
-- axis: PTB-XL calls ALAD and ARAD "extreme" left and right axis deviation, so both are ECG-QA's "extreme axis deviation".
-  AXL and AXR (horizontal, vertical) and SAG (sagittal) match no class and stay unlabelled.
+- axis: PTB-XL calls ALAD and ARAD "extreme" left and right axis deviation, so both are ECG-QA's "extreme axis
+  deviation". AXL and AXR (horizontal, vertical) and SAG (sagittal) match no class and stay unlabelled.
 - infarction stage: I is early, III is old, and what lies between (I-II, II, II-III) is middle.
 """
 
@@ -13,22 +13,24 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from heartllm.data.dataset import FileDataset
 from heartllm.data.dataset_tables import number, read_rows, whole
 from heartllm.data.records import SPLITS, Entry, Labels
+from heartllm.data.reports import reports_by_id
 from heartllm.data.splits import MANIFEST_NAME, read_manifest
 from heartllm.data.statements import STATEMENTS
 from heartllm.ecg.recording import LEADS
 from heartllm.errors import DataError
 
-DATABASE, STATEMENT_TABLE = "ptbxl_database.csv", "scp_statements.csv"
+DATABASE, STATEMENT_TABLE, INTERVAL_TABLE = "ptbxl_database.csv", "scp_statements.csv", "intervals.csv"
 COLUMNS = (
-    "ecg_id patient_id age sex height weight site device report scp_codes heart_axis infarction_stadium1 "
-    "infarction_stadium2 baseline_drift static_noise burst_noise electrodes_problems extra_beats strat_fold filename_hr"
-).split()
+    *("ecg_id", "patient_id", "age", "sex", "height", "weight", "site", "device", "report", "scp_codes", "heart_axis"),
+    *("infarction_stadium1", "infarction_stadium2", "baseline_drift", "static_noise", "burst_noise"),
+    *("electrodes_problems", "extra_beats", "strat_fold", "filename_hr"),
+)
 NOISE_COLUMNS = {
     "baseline drift": "baseline_drift",
     "static noise": "static_noise",
@@ -59,14 +61,14 @@ INTERVALS = ("p duration", "pr interval", "qrs duration", "qt interval", "qt cor
 AGE_CENSORED, CENSORED_AT = 300, 90  # PTB-XL writes 300 for everyone older than 89
 
 _LEAD_NUMBER = {lead.upper(): index for index, lead in enumerate(LEADS)}
-# Words in the noise columns that say how strong or what, not where ("leicht", "mittel", "stark": slight, medium, strong).
+# Words in the noise columns that say how strong or what, not where (leicht, mittel, stark: slight, medium, strong).
 _NO_LEADS = frozenset({"LEICHT", "MITTEL", "STARK", "DRIFT", "NOISY", "RECORDING"})
 
 
 def parse_leads(text: str) -> frozenset[str] | None:
     """The leads that a noise cell names: lists, ranges in canonical order, short forms, "alles" (German: all).
 
-    " , I-AVF,V5 ", "v1,6", "V1-6", "I --AVL", "alles" and the like are all found in PTB-XL. An empty cell names no lead.
+    " , I-AVF,V5 ", "v1,6", "V1-6", "I --AVL", "alles" and the like all occur. An empty cell names no lead.
 
     Returns:
         Canonical lead names; None where the cell speaks of noise but of no lead ("stark"), or cannot be read.
@@ -100,7 +102,7 @@ def parse_noise(row: Mapping[str, str]) -> dict[str, frozenset[str]]:
 
 
 def parse_extra_beats(text: str) -> frozenset[str]:
-    """ECG-QA's extra systole names from "1ES", "VES,SVES", "4ES(2Typen)"; a mere count or lead means some extrasystole."""
+    """ECG-QA's extra systole names from "1ES", "VES,SVES", "4ES(2Typen)"; a mere count is some extrasystole."""
     if not text.strip():
         return frozenset()
     kinds = re.findall(r"SVES|VES|ES", text.upper())
@@ -218,31 +220,41 @@ def fold_split(fold: str) -> str | None:
     return {9: "valid", 10: "test"}.get(int(fold), "train")
 
 
+def unlisted_splits(rows: Iterable[Mapping[str, str]], lists: Mapping[str, str]) -> dict[str, str]:
+    """Patient -> split for recordings on none of ECG-QA's lists: that of the patient's listed recordings."""
+    return {whole(row["patient_id"]): lists[whole(row["ecg_id"])] for row in rows if whole(row["ecg_id"]) in lists}
+
+
 def open_ptbxl(name: str, root: Path, data_root: Path | None = None) -> FileDataset:
     """Opens a folder in PTB-XL's layout.
 
-    The split is that of `split_manifest.json` in the folder where there is one, else ECG-QA's own lists (for PTB-XL, below
-    `data_root`), else `strat_fold`. With English reports below `data_root` a PTB-XL entry has that report or none, so that
-    the original German never mixes in; without them it has the report of the database.
+    The split is that of `split_manifest.json` in the folder where there is one; else, for PTB-XL, that of ECG-QA's own
+    lists below `data_root`, where a recording on none of them follows its patient, or goes to train; else that
+    of `strat_fold`. With English reports below `data_root` a PTB-XL entry has that report or none, so that the original
+    German never mixes in; without them it has the report of the database.
     """
 
     def load() -> Iterator[Entry]:
         path = root / DATABASE
-        lists: Mapping[str, str] = {}
-        reports: Mapping[str, str] | None = None
+        manifest, lists = None, dict[str, str]()
         if (root / MANIFEST_NAME).is_file():
-            lists = read_manifest(root / MANIFEST_NAME).split_of
+            manifest = read_manifest(root / MANIFEST_NAME).split_of
         elif data_root is not None and name == "ptbxl":
             lists = read_split_lists(data_root / "ecgqa" / "ptbxl")
+        reports: Mapping[str, str] | None = None
         if data_root is not None and name == "ptbxl" and (data_root / "reports" / "ptbxl").is_dir():
-            from heartllm.data.reports import reports_by_id
-
             reports = reports_by_id(data_root / "reports" / "ptbxl")
-        intervals = read_intervals(root / "intervals.csv") if (root / "intervals.csv").is_file() else {}
-        for line, row in read_rows(path, COLUMNS):
-            where = f"{path}:{line}"
-            record_id = whole(row["ecg_id"])
-            split = lists.get(record_id) if lists else fold_split(row["strat_fold"])
+        intervals = read_intervals(root / INTERVAL_TABLE) if (root / INTERVAL_TABLE).is_file() else {}
+        rows = list(read_rows(path, COLUMNS))
+        by_patient = unlisted_splits((row for _, row in rows), lists)
+        for line, row in rows:
+            where, record_id = f"{path}:{line}", whole(row["ecg_id"])
+            if manifest is not None:
+                split = manifest.get(record_id)
+            elif lists:
+                split = lists.get(record_id) or by_patient.get(whole(row["patient_id"]), "train")
+            else:
+                split = fold_split(row["strat_fold"])
             if reports is not None:
                 row["report"] = reports.get(record_id, "")
             yield entry_of(row, root, name, labels_of(row, where, intervals.get(record_id)), split, where)

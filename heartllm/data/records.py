@@ -1,7 +1,8 @@
 """The three plain things that every dataset is turned into: entries, labels, questions.
 
 An `Entry` is a recording's metadata (the waveform stays on disk), `Labels` are its findings under ECG-QA's names, and a
-`Question` is one row of ECG-QA. Datasets produce them, builders and splits combine them, training and evaluation read them.
+`Question` is one row of ECG-QA. Datasets produce them, builders and splits combine them, training and evaluation
+read them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ NOISE_KINDS = ("baseline drift", "static noise", "burst noise", "electrodes prob
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What is known about one recording, in ECG-QA's vocabulary. None means "not labelled", empty means "labelled, and none".
+    """What is known about one recording, in ECG-QA's vocabulary.
+
+    None means "not labelled", empty means "labelled, and none".
 
     Attributes:
-        statements: SCP-ECG statement name, as ECG-QA spells it ("left ventricular hypertrophy") -> likelihood in per cent;
-            0 stands for "present, likelihood unknown" as in PTB-XL.
-        noise: noise kind (`NOISE_KINDS`) -> canonical lead names that carry it.
+        statements: SCP-ECG statement name, as ECG-QA spells it ("left ventricular hypertrophy") -> likelihood in
+            per cent; 0 stands for "present, likelihood unknown" as in PTB-XL.
+        noise: noise kind (`NOISE_KINDS`) -> canonical lead names that carry it, empty where none does. A kind that is
+            absent is not labelled: PTB-XL sometimes notes a noise without its leads.
         infarction_stages: ECG-QA stage names ("early stage of myocardial infarction", ...).
         extra_systoles: ECG-QA names ("extrasystoles", "ventricular extrasystoles", "supraventricular extrasystoles").
         heart_axis: ECG-QA axis name ("normal heart axis", "left axis deviation", ...).

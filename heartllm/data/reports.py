@@ -1,4 +1,4 @@
-"""Report files: JSON lists of rows with `ecg_id`, `report`, and further fields (`patient_id`, `filepath`, `background`).
+"""Report files: JSON lists of rows with `ecg_id`, `report` and more (`patient_id`, `filepath`, `background`).
 
 Both `reports/ptbxl/{train,valid,test}.json` and the report files of HeartLLM's authors have this form.
 """

@@ -1,8 +1,9 @@
 """The SCP-ECG statements of PTB-XL under the names that ECG-QA gives them.
 
-`statements.csv` beside this file holds one row a statement, made from two published tables: PTB-XL's `scp_statements.csv`
-(which codes exist, of which kind, class and subclass) and ECG-QA's `answers.csv` (how each is spelled). A statement that
-is no ECG-QA answer (too rare there) is spelled by the same rules: PTB-XL's description in lower case.
+`statements.csv` beside this file holds one row a statement, made from two published tables: PTB-XL's
+`scp_statements.csv` (which codes exist, of which kind, class and subclass) and ECG-QA's `answers.csv` (how each is
+spelled). A statement that is no ECG-QA answer (too rare there) is spelled by the same rules: PTB-XL's description in
+lower case.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Statement:
         code: PTB-XL's code ("IMI").
         name: ECG-QA's name ("myocardial infarction in inferior leads").
         diagnostic, form, rhythm: its kinds; some statements are both diagnostic and form.
-        superclass: one of `SUPERCLASSES`, for diagnostic statements; None for "normal ecg", which ECG-QA groups nowhere.
+        superclass: one of `SUPERCLASSES`, for diagnostic statements; None for "normal ecg", which is in no group.
         subclass: PTB-XL's diagnostic subclass ("IMI", "AMI", "NORM", ...), for diagnostic statements.
     """
 
