@@ -29,6 +29,8 @@ class Labels:
         infarction_stages: ECG-QA stage names ("early stage of myocardial infarction", ...).
         extra_systoles: ECG-QA names ("extrasystoles", "ventricular extrasystoles", "supraventricular extrasystoles").
         heart_axis: ECG-QA axis name ("normal heart axis", "left axis deviation", ...).
+        statement_leads: form statement name ("inverted t-waves") -> canonical lead names that show it; PTB-XL does not
+            tell. A present form statement that is absent here is not located.
         intervals: ECG-QA numeric feature name ("pr interval", "qrs duration", ...) -> milliseconds.
     """
 
@@ -38,6 +40,7 @@ class Labels:
     extra_systoles: frozenset[str] | None = None
     heart_axis: str | None = None
     intervals: Mapping[str, float] | None = None
+    statement_leads: Mapping[str, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
