@@ -28,7 +28,7 @@ class LengthPolicy:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(LengthKind):
-            hint = "Read with length='keep' and call windows()." if self.kind == "windows" else ""
+            hint = "Read with length='keep' and call windows()." if str(self.kind) == "windows" else ""
             raise UsageError(
                 f"unknown length policy {self.kind!r}",
                 remedy=hint or f"Choose one of: {', '.join(get_args(LengthKind))}.",

@@ -93,7 +93,7 @@ def plot_ecg(
     axes.set_axis_off()
     _draw_grid(axes, grid_width, grid_height, paper, scale)
     for row in range(rows):
-        baseline = grid_height - 5 - (row + 0.5) * paper.row_height
+        baseline = grid_height - 10 - (row + 0.5) * paper.row_height
         _draw_pulse(axes, baseline, paper, scale)
         leads = [column[row] for column in _COLUMNS] if row < 3 else [rhythm_lead or ""]
         seconds = paper.column_seconds if row < 3 else 4 * paper.column_seconds

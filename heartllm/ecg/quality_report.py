@@ -146,7 +146,12 @@ def _clipped_share(row: npt.NDArray[np.float64], rate: float) -> float:
     for extreme in (float(row.max()), float(row.min())):
         if abs(extreme) < _CLIP_MIN_MV:
             continue
-        at_rail = [length for _, length in runs(np.abs(row - extreme) <= tolerance)]
+        # Not at the ends of the file: a recorder that stops holds the last value there (PTB-XL does for 0.1 s).
+        at_rail = [
+            length
+            for start, length in runs(np.abs(row - extreme) <= tolerance)
+            if start > 0 and start + length < len(row)
+        ]
         long = [length for length in at_rail if length >= max(_CLIP_RUN_S * rate, 3)]
         if len(long) >= 2 or any(length >= 5 * _CLIP_RUN_S * rate for length in long):
             share += sum(long) / len(row)

@@ -34,7 +34,7 @@ def read_wfdb(stem: Path, *, verify: bool = True) -> RawSignal:
     if _is_plain_16(header):
         signal = _read_plain_16(header, verify)
         names, units = tuple(line.name for line in header.signals), tuple(line.units for line in header.signals)
-        return RawSignal(signal, names, units, header.sampling_rate, header.record_name, stem)
+        return RawSignal(signal, names, units, header.sampling_rate, stem.name, stem)
     return _read_with_wfdb(stem, header, verify)
 
 
@@ -129,4 +129,4 @@ def _read_with_wfdb(stem: Path, header: Header, verify: bool) -> RawSignal:
         raise DataError(f"cannot be decoded ({reason})", where=header.path, remedy="Fetch the record again.") from None
     notes = () if plain else ("checksums not compared: signals of several rates or segments",)
     names, units = tuple(record.sig_name), tuple(record.units)
-    return RawSignal(physical.T, names, units, float(record.fs), header.record_name, stem, notes)
+    return RawSignal(physical.T, names, units, float(record.fs), stem.name, stem, notes)

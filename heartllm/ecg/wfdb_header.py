@@ -112,6 +112,8 @@ def _signal_line(line: str, path: Path) -> SignalLine:
             where=path,
             remedy="Write its gain (steps per mV) into the header.",
         )
+    if "\0" in fields[0]:
+        raise DataError("the name of the signal file is not valid", where=path, remedy=_REMEDY)
     if fields[0] != Path(fields[0]).name:
         raise DataError(f"the signal file {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
     adc_zero = numbers[1] if len(numbers) > 1 else 0
