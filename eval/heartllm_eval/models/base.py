@@ -1,0 +1,159 @@
+"""Model adapters: the one thing to write to evaluate another model.
+
+An adapter is a class whose constructor takes the `Context` and the `--model_args` as keyword arguments (text), and that
+has two methods. This is a whole one:
+
+    class Shouting:
+        '''Answers every question with one word.'''
+
+        def __init__(self, context: Context, *, word: str = "yes") -> None:
+            self.word = word
+
+        def describe(self) -> dict[str, str]:
+            return {"word": self.word}                      # what tells this model from another: hashes, versions
+
+        def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
+            for request in requests:                        # in any order; each is written to disk when it is yielded
+                yield Prediction(request.id, self.word.upper())
+
+A package makes it known under a name with an entry point, and `heartllm-eval run --model shouting` finds it:
+
+    [project.entry-points."heartllm_eval.models"]
+    shouting = "my_package:Shouting"
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from heartllm.errors import UsageError
+from heartllm_eval.requests import Workspace
+from heartllm_eval.schema import Kind, Prediction, Request
+
+ENTRY_POINTS = "heartllm_eval.models"
+BUILT_IN = {
+    "heartllm": "heartllm_eval.models.heartllm:HeartLLM",
+    "predictions": "heartllm_eval.models.predictions:Predictions",
+    "majority": "heartllm_eval.models.controls:Majority",
+    "constant": "heartllm_eval.models.controls:Constant",
+    "gold": "heartllm_eval.models.controls:Gold",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an adapter may use.
+
+    Attributes:
+        workspace: opens datasets and recordings.
+        seed: for whatever an adapter draws.
+        device: "cpu", "cuda", ...
+        batch_size: how many answers to generate at once.
+        cache: a folder for what is costly to compute again (`--use_cache`), or None.
+        warn: tells the user something that the run's record keeps, too.
+    """
+
+    workspace: Workspace
+    seed: int = 0
+    device: str = "cpu"
+    batch_size: int = 16
+    cache: Path | None = None
+    warn: Callable[[str], None] = lambda message: None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is being run.
+
+    Attributes:
+        name: the suite.
+        kind: "qa" or "report".
+        requests: all of them, also those that an earlier start of this run has already answered.
+        max_new_tokens: where an answer is cut off.
+        training: builds the same kind of requests, with answers, from the training split.
+    """
+
+    name: str
+    kind: Kind
+    requests: Sequence[Request]
+    max_new_tokens: int = 64
+    training: Callable[[], Sequence[Request]] = field(default=lambda: ())
+
+
+class Adapter(Protocol):
+    """A model."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What tells this model from another (hashes, versions). A run is continued only by the same description."""
+
+    def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
+        """Answers the requests, in any order, each once."""
+
+
+def known_kinds() -> dict[str, str]:
+    """Kind -> "module:class" of every adapter, those of installed packages included."""
+    found = dict(BUILT_IN)
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, point.value)
+    return found
+
+
+def parse_model_args(text: str) -> dict[str, str]:
+    """Reads "checkpoint=DIR,ecg=none".
+
+    Raises:
+        UsageError: where a part is no k=v, or a key comes twice.
+    """
+    found: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{part!r} is not of the form k=v", where="--model_args", remedy="Write checkpoint=DIR,ecg=none.")
+        if key.strip() in found:
+            raise UsageError(f"{key.strip()!r} comes twice", where="--model_args", remedy="Give it once.")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def adapter_class(kind: str) -> Callable[..., Adapter]:
+    """The adapter called `kind`.
+
+    Raises:
+        UsageError: if there is none, or its package does not hold what its entry point says.
+    """
+    kinds = known_kinds()
+    if kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known kinds: {', '.join(sorted(kinds))}."
+        raise UsageError(f"unknown model kind {kind!r}", where="--model", remedy=hint)
+    module, _, name = kinds[kind].partition(":")
+    try:
+        return cast("Callable[..., Adapter]", getattr(importlib.import_module(module), name))
+    except AttributeError:
+        raise UsageError(f"{module} has no {name!r}", where=f"--model {kind}", remedy="Correct the package's entry point.") from None
+
+
+def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapter:
+    """Makes the adapter `kind`.
+
+    Raises:
+        UsageError: for arguments that it does not take or lacks.
+    """
+    factory = adapter_class(kind)
+    parameters = {name: part for name, part in inspect.signature(factory).parameters.items() if name != "context"}
+    for key in model_args:
+        if key not in parameters:
+            near = difflib.get_close_matches(key, parameters, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It takes: {', '.join(parameters) or 'none'}."
+            raise UsageError(f"{kind} takes no argument {key!r}", where="--model_args", remedy=hint)
+    for name, part in parameters.items():
+        if part.default is inspect.Parameter.empty and name not in model_args:
+            raise UsageError(f"{kind} needs {name!r}", where="--model_args", remedy=f"Add {name}=...")
+    return factory(context, **model_args)

@@ -1,0 +1,152 @@
+"""What a run would do: its requests, its systems, and whether a folder holds the beginning of the same run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heartllm.errors import UsageError
+from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
+from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
+from heartllm_eval.scoring import Options
+from heartllm_eval.suite import Suite
+
+RUN_FILE, REQUESTS_FILE = "run.json", "requests.jsonl"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What the user asked for; see `heartllm-eval run --help`."""
+
+    model: str
+    suites: tuple[Suite, ...]
+    output: Path
+    model_args: Mapping[str, str] = field(default_factory=dict)
+    data_root: Path | None = None
+    limit: str | None = None
+    seed: int = 0
+    batch_size: int = 16
+    device: str = "cpu"
+    cache: Path | None = None
+    controls: bool = False
+    blind: Path | None = None
+    predict_only: bool = False
+    options: Options = field(default_factory=Options)
+    verbosity: int = 1
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class System:
+    """A model or control of a run: its name in the tables, and how to make it."""
+
+    name: str
+    kind: str
+    model_args: Mapping[str, str]
+
+
+def plan(spec: RunSpec, workspace: Workspace) -> dict[str, list[Request]]:
+    """The requests of every task, after `--limit`."""
+    limit = parse_limit(spec.limit) if spec.limit is not None else None
+    planned = {}
+    for suite in spec.suites:
+        requests = build_requests(suite, workspace)
+        planned[suite.name] = requests if limit is None else limit_requests(requests, limit, spec.seed)
+    return planned
+
+
+def systems_of(spec: RunSpec, warn: Callable[[str], None]) -> list[System]:
+    """The model, then its controls: majority; for a HeartLLM checkpoint also one trained blind, and shuffled ECGs."""
+    systems = [System(MODEL, spec.model, spec.model_args)]
+    if not spec.controls:
+        return systems
+    if spec.model != "majority":
+        systems.append(System("majority", "majority", {}))
+    if spec.model == "heartllm" and spec.model_args.get("ecg", "true") == "true" and "checkpoint" in spec.model_args:
+        blind = spec.blind or Path(spec.model_args["checkpoint"]) / "blind"
+        if blind.is_dir():
+            systems.append(System("blind", "heartllm", {**spec.model_args, "checkpoint": str(blind), "ecg": "none"}))
+        elif spec.blind:
+            raise UsageError("no such folder", where=f"--blind {blind}", remedy="Name the checkpoint that was trained without ECGs.")
+        else:
+            warn(f"no blind control: {blind} is absent, and no --blind DIR was given")
+        systems.append(System("shuffled", "heartllm", {**spec.model_args, "ecg": "shuffled"}))
+    return systems
+
+
+def configuration(spec: RunSpec, planned: Mapping[str, Sequence[Request]], systems: Sequence[System]) -> dict[str, Any]:
+    """What decides samples and scores; a run folder is continued only by the same."""
+    return {
+        "systems": {system.name: {"kind": system.kind, "model_args": dict(system.model_args)} for system in systems},
+        "tasks": {suite.name: {"suite": suite.hash, "version": suite.version} for suite in spec.suites},
+        "requests": {name: requests_hash(requests) for name, requests in planned.items()},
+        "limit": spec.limit,
+        "seed": spec.seed,
+    }
+
+
+def describe_tasks(spec: RunSpec, planned: Mapping[str, Sequence[Request]]) -> dict[str, Any]:
+    """What run.json says of each task."""
+    return {
+        suite.name: {
+            "title": suite.caption,
+            "version": suite.version,
+            "kind": suite.kind,
+            "dataset": suite.dataset,
+            "split": suite.split,
+            "synthetic": suite.synthetic,
+            "derived": suite.kind == "qa" and suite.questions.source == "derived",
+            "requests": len(planned[suite.name]),
+            "patients": len({request.cluster for request in planned[suite.name]}),
+            "recordings": len({record for request in planned[suite.name] for record in request.record_ids}),
+            "requests_hash": requests_hash(planned[suite.name]),
+            "ids_hash": ids_hash(planned[suite.name]),
+            "metrics": suite.metric_names,
+            "primary": suite.primary_metric,
+            "slices": suite.slices,
+            "limit": spec.limit,
+        }
+        for suite in spec.suites
+    }
+
+
+def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How often the run in this folder was continued before, this start included (0 for a fresh folder), and its systems.
+
+    Raises:
+        UsageError: if the folder holds a run of another configuration; the message shows the difference.
+    """
+    path = output / RUN_FILE
+    if not path.exists():
+        return 0, {}
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        before, resumed, systems = dict(earlier["config"]), int(earlier.get("resumed", 0)), dict(earlier.get("systems") or {})
+    except (ValueError, KeyError, TypeError, OSError):
+        raise UsageError("not a run record", where=path, remedy="Choose another --output_path.") from None
+    if before and before != config:
+        found = changes(before, config)
+        shown = "; ".join(found[:5]) + (f"; {len(found) - 5} more" if len(found) > 5 else "")
+        raise UsageError(f"the folder holds another run ({shown})", where=f"--output_path {output}", remedy="Choose another folder, or repeat the first command.")
+    return resumed + 1, systems
+
+
+def changes(before: Any, after: Any, path: str = "") -> list[str]:
+    """ "limit: 10 -> 20": where two JSON objects differ."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = dict.fromkeys((*before, *after))
+        return [line for key in keys for line in changes(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))]
+    return [] if before == after else [f"{path}: {str(before)[:40]} -> {str(after)[:40]}"]
+
+
+
+def write_requests(output: Path, planned: Mapping[str, Sequence[Request]]) -> None:
+    """Writes OUT/TASK/requests.jsonl: what any program needs to make a predictions file, and what scores it."""
+    for name, requests in planned.items():
+        folder = output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / REQUESTS_FILE).write_text("".join(dumps(request) + "\n" for request in requests), encoding="utf-8")

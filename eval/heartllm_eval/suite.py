@@ -1,0 +1,164 @@
+"""Suites: what is asked, on which split, with which metrics. Versioned TOML, bundled or from `--include_path`."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from heartllm import config
+from heartllm.errors import UsageError
+from heartllm_eval.metrics import DEFAULT_METRICS, check_metric
+
+SLICES = ("question_type", "attribute_type", "template_id", "sex", "age")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Where the questions come from.
+
+    Attributes:
+        source: "derived" (drawn from labels as ECG-QA draws) or "genuine" (ECG-QA's own files).
+        per_cell: rows drawn for each template x attribute x answer (derived).
+        seed: of the draw (derived).
+        paraphrase: ECG-QA's paraphrased wording instead of its template wording.
+        files: folder of the split's JSON files below the data root; "{wording}" and "{split}" are filled in (genuine).
+    """
+
+    source: Literal["derived", "genuine"] = "derived"
+    per_cell: int = 10
+    seed: int = 0
+    paraphrase: bool = False
+    files: str = "ecgqa/ptbxl/{wording}/{split}"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How a model answers. Greedy, always.
+
+    Attributes:
+        max_new_tokens: where an answer is cut off.
+    """
+
+    max_new_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One task.
+
+    Attributes:
+        version: of the suite's definition; numbers of different versions are not comparable.
+        name, title: for the command line and for tables.
+        kind: "qa" or "report".
+        dataset: a name that `heartllm.data.open_dataset` knows.
+        split: which split is asked about. train_split: what the majority control may learn from.
+        synthetic: the recordings are simulated; every table says so.
+        metrics: names; the kind's defaults where empty. primary: the one that differences are taken of.
+        slices: what results are broken down by.
+        tags: further names that `--tasks` accepts.
+    """
+
+    version: int
+    name: str
+    title: str
+    kind: Literal["qa", "report"]
+    dataset: str
+    split: str = "test"
+    train_split: str = "train"
+    synthetic: bool = False
+    questions: Questions = field(default_factory=Questions)
+    generation: Generation = field(default_factory=Generation)
+    metrics: tuple[str, ...] = ()
+    primary: str = ""
+    slices: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (*self.metrics, *((self.primary,) if self.primary else ())):
+            check_metric(name, where=f"suite {self.name}: metrics")
+        for name in self.slices:
+            if name not in SLICES:
+                near = difflib.get_close_matches(name, SLICES, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known slices: {', '.join(SLICES)}"
+                raise ValueError(f"unknown slice {name!r}; {hint}")
+        if self.primary_metric not in self.metric_names:
+            raise ValueError(f"the primary metric {self.primary!r} is not among the metrics")
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics, or the defaults of this kind."""
+        return self.metrics or DEFAULT_METRICS[self.kind]
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that differences between systems are taken of."""
+        return self.primary or self.metric_names[0]
+
+    @property
+    def caption(self) -> str:
+        """The title with the two things a reader must not miss: synthetic recordings, derived questions."""
+        marks = []
+        if self.synthetic:
+            marks.append("synthetic recordings")
+        if self.kind == "qa":
+            marks.append("derived questions" if self.questions.source == "derived" else "genuine ECG-QA questions")
+        return f"{self.title} ({', '.join(marks)})" if marks else self.title
+
+    @property
+    def hash(self) -> str:
+        """Of everything that decides the samples and scores."""
+        return hashlib.sha256(json.dumps(config.to_dict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def suite_files(include: Sequence[Path] = ()) -> dict[str, Path]:
+    """Name -> file of every suite, bundled ones first; a file of the same name in `include` takes its place.
+
+    Raises:
+        UsageError: if a folder in `include` does not exist.
+    """
+    found: dict[str, Path] = {}
+    for folder in (Path(str(resources.files("heartllm_eval") / "suites")), *include):
+        if folder.is_file():
+            found[folder.stem] = folder
+        elif folder.is_dir():
+            found.update((path.stem, path) for path in sorted(folder.glob("*.toml")))
+        else:
+            raise UsageError("no such file or folder", where=f"--include_path {folder}", remedy="Check the path.")
+    return found
+
+
+def read_suite(path: Path) -> Suite:
+    """Reads and checks one suite.
+
+    Raises:
+        UsageError: for unknown keys, metrics or slices, with the nearest right name.
+    """
+    suite = config.load(Suite, path)
+    if suite.name != path.stem:
+        raise UsageError(f"its name is {suite.name!r}", where=path, remedy="Name the file and the suite alike.")
+    return suite
+
+
+def select(tasks: Sequence[str], include: Sequence[Path] = ()) -> list[Suite]:
+    """The suites that `tasks` (names or tags) stand for, without doubles, in the order asked.
+
+    Raises:
+        UsageError: for a name that is neither.
+    """
+    suites = {name: read_suite(path) for name, path in suite_files(include).items()}
+    tags = sorted({tag for suite in suites.values() for tag in suite.tags})
+    chosen: dict[str, Suite] = {}
+    for task in tasks:
+        matching = [suites[task]] if task in suites else [suite for suite in suites.values() if task in suite.tags]
+        if not matching:
+            near = difflib.get_close_matches(task, [*suites, *tags], n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known tasks: {', '.join(suites)}; tags: {', '.join(tags)}."
+            raise UsageError(f"unknown task {task!r}", where="--tasks", remedy=hint)
+        chosen.update((suite.name, suite) for suite in matching)
+    return list(chosen.values())
