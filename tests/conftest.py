@@ -15,9 +15,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import numpy as np
-import pytest
-from hypothesis import settings
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 HAS_MODEL_STACK = all(importlib.util.find_spec(name) for name in ("torch", "transformers", "wfdb", "scipy"))
@@ -43,18 +43,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses a HEARTLLM_DATA that leads nowhere: silently skipping what somebody asked for would hide it."""
     named = os.environ.get("HEARTLLM_DATA")
     if named and not Path(named).is_dir():
-        raise pytest.UsageError(f"HEARTLLM_DATA={named}: no such folder. Correct it, or unset it to skip the tests that need it.")
+        raise pytest.UsageError(
+            f"HEARTLLM_DATA={named}: no such folder. Correct it, or unset it to skip the tests that need it."
+        )
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return [
-        f"real recordings: {real_data_root() or 'absent (tests marked real_data skip; set HEARTLLM_DATA)'}",
-        f"model stack: {'present' if HAS_MODEL_STACK else 'absent (tests of it are not collected; install heartllm[model])'}",
-    ]
+    data = real_data_root() or "absent (tests marked real_data skip; set HEARTLLM_DATA)"
+    stack = "present" if HAS_MODEL_STACK else "absent (tests of it are not collected; install heartllm[model])"
+    return [f"real recordings: {data}", f"model stack: {stack}"]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """On a base install, tests/heartllm (the reference stack) is left out but for its torch-free top level and `data`."""
+    """On a base install the rooms of the reference stack are not collected; its torch-free top level still is."""
     if HAS_MODEL_STACK or not collection_path.is_relative_to(ROOT / "tests" / "heartllm"):
         return None
     inside = collection_path.relative_to(ROOT / "tests" / "heartllm").parts
