@@ -79,7 +79,8 @@ def plot_ecg(
         raise UsageError(f"unknown rhythm lead {rhythm_lead!r}", remedy=f"Choose one of: {', '.join(LEADS)}.")
     rows = 3 + (rhythm_lead is not None)
     grid_width = _up_to_5(_PULSE_MM + 4 * paper.column_seconds * paper.speed + 5)
-    grid_height = _up_to_5(rows * paper.row_height + 10)
+    above, below = _beyond(recording, rhythm_lead, paper)
+    grid_height = _up_to_5(rows * paper.row_height + 10) + above + below
     header_mm, footer_mm = 4.0, 6.0
     width, height = grid_width + 2 * paper.margin, grid_height + header_mm + footer_mm + paper.margin
     figure = Figure(figsize=(width * scale / _MM_PER_INCH, height * scale / _MM_PER_INCH), facecolor=paper.background)
@@ -93,7 +94,7 @@ def plot_ecg(
     axes.set_axis_off()
     _draw_grid(axes, grid_width, grid_height, paper, scale)
     for row in range(rows):
-        baseline = grid_height - 10 - (row + 0.5) * paper.row_height
+        baseline = grid_height - 10 - above - (row + 0.5) * paper.row_height
         _draw_pulse(axes, baseline, paper, scale)
         leads = [column[row] for column in _COLUMNS] if row < 3 else [rhythm_lead or ""]
         seconds = paper.column_seconds if row < 3 else 4 * paper.column_seconds
@@ -124,6 +125,23 @@ def save(figure: Figure, path: str | Path, *, dpi: float = 150.0) -> Path:
             remedy="Choose a folder that exists and can be written.",
         ) from None
     return path
+
+
+def _beyond(recording: Recording, rhythm_lead: str | None, paper: Paper) -> tuple[float, float]:
+    """Millimetres to add above the first row and below the last, so that tall complexes are not cut off by the paper.
+
+    Rows in between may run into each other, as they do in print. At most 40 mm are added on either side.
+    """
+    samples = round(4 * paper.column_seconds * recording.sampling_rate)
+    quarter = samples // 4
+    first = [recording.lead(column[0])[i * quarter : (i + 1) * quarter] for i, column in enumerate(_COLUMNS)]
+    last = [recording.lead(column[2])[i * quarter : (i + 1) * quarter] for i, column in enumerate(_COLUMNS)]
+    if rhythm_lead is not None:
+        last = [recording.lead(rhythm_lead)[:samples]]
+    room = paper.row_height / 2 - 2
+    top = float(np.nanmax(np.concatenate(first), initial=0.0)) * paper.gain - (room + 10)
+    bottom = -float(np.nanmin(np.concatenate(last), initial=0.0)) * paper.gain - room
+    return float(np.clip(_up_to_5(top), 0, 40)), float(np.clip(_up_to_5(bottom), 0, 40))
 
 
 def _up_to_5(millimetres: float) -> float:

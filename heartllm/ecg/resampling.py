@@ -14,8 +14,8 @@ def resample(signal: npt.NDArray[np.floating], rate: float, target: float) -> np
     """Resamples (C, T) from `rate` to `target` Hz; the result is (C, ceil(T * target / rate)) in the same dtype.
 
     The ratio is taken as the nearest fraction with a denominator of at most 1,000, which is exact for the rates that
-    recorders use (100, 240, 250, 257, 360, 400, 500, 977, 1000 Hz). Missing samples must be filled before. Edges are continued by a line through both ends, so
-    that an offset does not ring.
+    recorders use (100, 240, 250, 257, 360, 400, 500, 977, 1000 Hz). Edges are continued by a line through both ends, so
+    that an offset does not ring. Missing samples must be filled before.
 
     Raises:
         UsageError: for a rate that is not positive.

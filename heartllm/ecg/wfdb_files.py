@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from heartllm.ecg.leads import is_ignored
 from heartllm.ecg.raw import RawSignal
 from heartllm.ecg.wfdb_header import Header, read_header
 from heartllm.errors import DataError
@@ -111,22 +112,41 @@ def _read_with_wfdb(stem: Path, header: Header, verify: bool) -> RawSignal:
     import wfdb  # type: ignore[import-untyped,unused-ignore]
 
     plain = not header.segments and all(line.samples_per_frame == 1 and line.skew == 0 for line in header.signals)
+    notes: tuple[str, ...] = () if plain else ("checksums not compared: segments, skewed signals or several rates",)
     try:
-        record = wfdb.rdrecord(str(stem), physical=not plain, return_res=64)
         if plain:
-            digital = np.asarray(record.d_signal)
+            record = wfdb.rdrecord(str(stem), physical=False)
             if verify:
-                _verify_checksums(header, digital.T, header.path)
-            physical = np.asarray(record.dac(return_res=64))
+                _verify_checksums(header, np.asarray(record.d_signal).T, header.path)
+            rows = list(np.asarray(record.dac(return_res=64)).T)
+        elif header.segments:
+            record = wfdb.rdrecord(str(stem))
+            rows = list(np.asarray(record.p_signal).T)
         else:
-            physical = np.asarray(record.p_signal)
-    except DataError:
-        raise
-    except ModuleNotFoundError:
+            record = wfdb.rdrecord(str(stem), smooth_frames=False)  # smoothing would average down to the slowest signal
+            rows = [np.asarray(row) for row in record.e_p_signal]
+    except (DataError, ModuleNotFoundError):
         raise
     except Exception as error:  # wfdb raises whatever it meets: ValueError, IndexError, numpy's and soundfile's errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"cannot be decoded ({reason})", where=header.path, remedy="Fetch the record again.") from None
-    notes = () if plain else ("checksums not compared: signals of several rates or segments",)
-    names, units = tuple(record.sig_name), tuple(record.units)
-    return RawSignal(physical.T, names, units, float(record.fs), stem.name, stem, notes)
+    names, units = list(record.sig_name), list(record.units)
+    keep, rate = list(range(len(rows))), float(record.fs)
+    if not plain and not header.segments:
+        keep = [i for i, name in enumerate(names) if not is_ignored(name)]
+        per_frame = {header.signals[i].samples_per_frame for i in keep}
+        if len(per_frame) != 1:
+            raise DataError(
+                "the leads have different sampling rates", where=header.path, remedy="Export them at one rate."
+            )
+        rate *= per_frame.pop()
+        notes += tuple(f"channel {name!r} ignored: not one of the twelve leads" for name in names if is_ignored(name))
+    return RawSignal(
+        np.stack([rows[i] for i in keep]),
+        tuple(names[i] for i in keep),
+        tuple(units[i] for i in keep),
+        rate,
+        stem.name,
+        stem,
+        notes,
+    )

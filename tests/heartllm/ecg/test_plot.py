@@ -73,6 +73,19 @@ def test_other_layouts(recording: Recording) -> None:
         plot_ecg(recording, rhythm_lead="V9")
 
 
+def test_tall_complexes_stay_on_the_paper(recording: Recording) -> None:
+    tall = recording.signal.copy()
+    tall[9] *= 4
+    tall[1] *= -4
+    figure = plot_ecg(Recording(tall, 500.0))
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    lines = [line.get_ydata() for line in axes.lines]
+    assert max(line.max() for line in lines) < high
+    assert min(line.min() for line in lines) > low
+    assert high % 5 == 0
+
+
 def test_short_long_and_gappy_recordings(recording: Recording) -> None:
     assert len(traces(plot_ecg(Recording(recording.signal[:, :1500], 500.0)))) == 7
     long = plot_ecg(Recording(np.tile(recording.signal, 2), 500.0))

@@ -101,6 +101,39 @@ def test_several_signal_files(beats: np.ndarray, tmp_path: Path) -> None:
     assert_reads_as_wfdb(tmp_path / "rec")
 
 
+def test_several_segments(beats: np.ndarray, write_wfdb: Write, tmp_path: Path) -> None:
+    write_wfdb(beats[:, :2000], name="part1")
+    write_wfdb(beats[:, 2000:], name="part2")
+    (tmp_path / "whole.hea").write_text("whole/2 12 500 5000\npart1 2000\npart2 3000\n")
+    recording = read_recording(tmp_path / "whole")
+    np.testing.assert_allclose(recording.signal, beats, atol=0.00051)
+    assert "checksums not compared" in recording.notes[0]
+    (tmp_path / "part2.dat").unlink()
+    with pytest.raises(DataError, match=r"whole\.hea: cannot be decoded"):
+        read_recording(tmp_path / "whole")
+
+
+def test_channels_of_other_rates_are_left_out(beats: np.ndarray, tmp_path: Path) -> None:
+    wfdb.wrsamp(
+        "rec", fs=250, units=["mV"] * 12 + ["NU"], sig_name=[*LEADS, "RESP"], fmt=["16"] * 13, adc_gain=[1000.0] * 13,
+        baseline=[0] * 13, e_p_signal=[*beats, np.zeros(2500)], samps_per_frame=[2] * 12 + [1], write_dir=str(tmp_path),
+    )  # fmt: skip
+    recording = read_recording(tmp_path / "rec")
+    assert recording.signal.shape == (12, 5000)
+    assert "channel 'RESP' ignored: not one of the twelve leads" in recording.notes
+    np.testing.assert_allclose(recording.signal, beats, atol=0.00051)  # at the leads' own 500 Hz, not the frames' 250
+
+
+def test_leads_of_different_rates_are_refused(beats: np.ndarray, tmp_path: Path) -> None:
+    wfdb.wrsamp(
+        "rec", fs=250, units=["mV"] * 12, sig_name=list(LEADS), fmt=["16"] * 12, adc_gain=[1000.0] * 12,
+        baseline=[0] * 12, e_p_signal=[*beats[:11], beats[11, ::2]], samps_per_frame=[2] * 11 + [1],
+        write_dir=str(tmp_path),
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"rec\.hea: the leads have different sampling rates"):
+        read_recording(tmp_path / "rec")
+
+
 # --- damaged records -------------------------------------------------------------------------------------------------
 
 
