@@ -13,6 +13,7 @@ it at all: a recording whose labels are None there is asked no such question. Th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,14 +25,15 @@ from heartllm.data.records import NOISE_KINDS, Entry, Labels
 from heartllm.data.statements import BY_NAME, superclasses
 from heartllm.data.templates import FEATURES, LEAD_GROUPS, LOCATED_FORM, NO_STAGE, NORMAL, POOLS, RANGES
 
-# Normal ranges in milliseconds, inclusive (None: unbounded on that side; ECG-QA's P duration has no "below").
+# ECG-QA's normal ranges in milliseconds, inclusive (None: no bound on that side). Its range for the corrected QT is
+# that of the QT at the normal range's slowest and fastest rate: 330 / sqrt(1.0 s) to 430 / sqrt(0.6 s).
 NORMAL_RANGES: dict[str, tuple[float | None, float | None]] = {
     "rr interval": (600.0, 1000.0),
     "p duration": (None, 120.0),
     "pr interval": (120.0, 200.0),
     "qrs duration": (60.0, 110.0),
-    "qt interval": (350.0, 440.0),
-    "qt corrected": (350.0, 450.0),
+    "qt interval": (330.0, 430.0),
+    "qt corrected": (330.0, 430.0 / math.sqrt(0.6)),
 }
 
 

@@ -1,34 +1,52 @@
 """Building ECG-QA questions from labels.
 
 `QuestionBuilder` writes rows in ECG-QA's form (all 42 one-ECG templates, where the labels allow) and draws them as
-ECG-QA does: by cells of template, attribute and answer, so that answers are near balanced whatever the prevalence. Rows are
-marked `derived`. Sampling follows Oh et al. (2023) and the sizes seen in the released rows:
+ECG-QA does: by cells of template, attribute and answer, so that answers are near balanced whatever the prevalence.
+Rows are marked `derived`. The sizes are those that the released PTB-XL test rows show (20 "yes" and 40 "no", 2 for each
+answer of a choice, about 40 for a combination of answers), scaled by `per_cell`:
 
-- A "verify" cell holds up to `per_cell` recordings, a "query" cell (one combination of answers) half as many, a
-  "choose" cell (a, b or both) a quarter as many; "none" of a choose question gets half of that again.
-- No answer of a verify or choose question is drawn more often than `balance` times the rarest positive one. ECG-QA does
-  so at 1 in validation and test; in training it does not, and its rare noises then have about two "no" to a "yes".
-- "No" of a question about one lead comes half from recordings that have the attribute in other leads.
-- A choose template uses a recording once: with 630 pairs of diagnoses its rows would otherwise swamp all others.
-- Attributes with fewer than `min_positives` positive recordings are left out.
+- verify: up to `per_cell` recordings for "yes" and for "not sure", and `no_per_yes` times as many "no" as "yes". Half
+  of the "no" to a question about one lead have the attribute in other leads.
+- choose: a tenth of `per_cell` for each answer (a, b, both, none). A template uses a recording once: with 630 pairs of
+  diagnoses its rows would otherwise swamp all others. Which candidate is named first is drawn too.
+- query: twice `per_cell` for each combination of answers.
+- attributes (pairs, combinations) with fewer than `min_positives` positive recordings are left out.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from heartllm.data.question_views import Findings
 from heartllm.data.records import Entry, Question
-from heartllm.data.templates import NO, NONE, NOT_SURE, POOLS, YES, Asked, all_asked, in_order, may_be_none, options
+from heartllm.data.templates import (
+    LEAD_GROUPS,
+    LEAD_NAMES,
+    NO,
+    NONE,
+    NOT_SURE,
+    POOLS,
+    YES,
+    Asked,
+    all_asked,
+    in_order,
+    may_be_none,
+    options,
+    templates,
+)
 from heartllm.errors import UsageError
 
-__all__ = ["Cell", "QuestionBuilder", "options"]
+__all__ = ["Cell", "QuestionBuilder", "answer_to", "cells", "find_asked", "options"]
 
 _PARTLY_LABELLED = ("noise", "noise in lead", "form in lead")  # some candidates may lack a label, others not
+_LEAD = re.compile(rf"\b(?:{'|'.join((*LEAD_GROUPS, *LEAD_NAMES[::-1]))})\b")
 Rows = npt.NDArray[np.intp]
 
 
@@ -90,13 +108,12 @@ class QuestionBuilder:
 
     Args:
         templates: the template numbers to use; all 42 by default.
-        min_positives: an attribute (or pair, or combination of answers) with fewer positive recordings is not drawn.
-        balance: how many times the rarest positive answer any answer of a verify or choose question may be drawn; None
-            draws as ECG-QA's training set does, each answer up to its cell's size.
+        min_positives: an attribute (pair, combination of answers) with fewer positive recordings is not drawn.
+        no_per_yes: how many "no" are drawn for a "yes" of a verify question, at most.
     """
 
     def __init__(
-        self, *, templates: Sequence[int] | None = None, min_positives: int = 2, balance: float | None = 1.0
+        self, *, templates: Sequence[int] | None = None, min_positives: int = 2, no_per_yes: float = 2.0
     ) -> None:
         chosen = set(templates) if templates is not None else None
         self.asked = tuple(asked for asked in all_asked() if chosen is None or asked.template.id in chosen)
@@ -104,14 +121,14 @@ class QuestionBuilder:
             raise UsageError(f"unknown templates {sorted(unknown)}", where="templates", remedy="They are 1 to 42.")
         if min_positives < 1:
             raise UsageError("min_positives is below 1", where="min_positives", remedy="Take 1 or more.")
-        if balance is not None and balance < 1:
-            raise UsageError("balance is below 1", where="balance", remedy="Take 1 or more, or None.")
-        self.min_positives, self.balance = min_positives, balance
+        if not no_per_yes > 0:
+            raise UsageError("no_per_yes is not positive", where="no_per_yes", remedy="Take 2, as ECG-QA does.")
+        self.min_positives, self.no_per_yes = min_positives, no_per_yes
 
     def all_questions(self, entry: Entry) -> list[Question]:
         """Every question that the entry's labels answer, in template wording, ordered by template and attribute.
 
-        All pairs of the choose templates are among them: about 1,500 for an entry with statements.
+        All pairs of the choose templates are among them: about 1,700 questions for a PTB-XL recording.
         """
         findings = Findings([entry])
         found = ((asked, cell) for asked in self.asked for cell in cells(asked, findings) if len(cell.rows))
@@ -121,7 +138,7 @@ class QuestionBuilder:
         """Draws questions by template, attribute and answer, without replacement within a cell.
 
         Args:
-            per_cell: the most recordings for one answer to one verify question (query: half, choose: a quarter).
+            per_cell: the most recordings that answer one verify question with "yes"; the rest follows (see above).
             seed: the same entries (in any order) and seed give the same questions.
             paraphrase: word the questions in our paraphrases, drawn at random, instead of ECG-QA's sentences.
         """
@@ -143,13 +160,14 @@ class QuestionBuilder:
             by_template.setdefault(asked.template.id, []).append(asked)
         for group in by_template.values():
             choose = group[0].template.form == "choose"
-            used = np.zeros(len(findings.labels), dtype=bool)
+            free = np.ones(len(findings.labels), dtype=bool)
             for index in random.permutation(len(group)) if choose else range(len(group)):
-                asked = group[index]
-                for cell in self._draw_cells(asked, findings, per_cell, random, used if choose else None):
-                    used[cell.rows] = True
+                for cell in self._draw_cells(group[index], findings, per_cell, random, free):
+                    if choose:
+                        free[cell.rows] = False
                     for row in cell.rows:
-                        yield asked, cell.answer, int(row)
+                        swap = choose and random.random() < 0.5
+                        yield group[index].swapped() if swap else group[index], cell.answer, int(row)
 
     def _draw_cells(
         self,
@@ -157,33 +175,34 @@ class QuestionBuilder:
         findings: Findings,
         per_cell: int,
         random: np.random.Generator,
-        used: npt.NDArray[np.bool_] | None,
+        free: npt.NDArray[np.bool_],
     ) -> list[Cell]:
-        form = asked.template.form
+        """What is drawn for one thing asked; `free` marks the recordings that may still be used."""
         filled = [cell for cell in cells(asked, findings) if len(cell.rows)]
-        if form == "query":
-            most = max(1, per_cell // 2)
+        if asked.template.form == "query":
             kept = [cell for cell in filled if cell.answer == (NONE,) or len(cell.rows) >= self.min_positives]
-            return [Cell(cell.answer, _take(cell.rows, most, random)) for cell in kept]
-        negative = NONE if form == "choose" else NO
-        positives = [len(cell.rows) for cell in filled if cell.answer != (negative,)]
-        if sum(positives) < self.min_positives:
+            return [Cell(cell.answer, _take(cell.rows, 2 * per_cell, random)) for cell in kept]
+        positive = [cell for cell in filled if cell.answer not in ((NONE,), (NO,))]
+        if sum(len(cell.rows) for cell in positive) < self.min_positives:
             return []
-        if used is not None:
-            filled = [Cell(cell.answer, cell.rows[~used[cell.rows]]) for cell in filled]
-            positives = [len(cell.rows) for cell in filled if cell.answer != (negative,) and len(cell.rows)]
-            if not positives:
-                return []
-        most = max(1, per_cell // 4) if form == "choose" else per_cell
-        if self.balance is not None:
-            most = min(most, max(1, int(self.balance * min(positives))))
-        result = []
-        for cell in filled:
-            share = most
-            if used is not None and cell.answer == (NONE,):
-                share = int(most / 2 + random.random())
-            result.append(Cell(cell.answer, self._take_cell(asked, cell, findings, share, random)))
-        return result
+        if asked.template.form == "verify":
+            return self._draw_verify(asked, filled, findings, per_cell, random)
+        left = [Cell(cell.answer, cell.rows[free[cell.rows]]) for cell in filled]
+        if not any(len(cell.rows) for cell in left if cell.answer != (NONE,)):
+            return []
+        return [Cell(cell.answer, _take(cell.rows, max(1, per_cell // 10), random)) for cell in left]
+
+    def _draw_verify(
+        self, asked: Asked, filled: list[Cell], findings: Findings, per_cell: int, random: np.random.Generator
+    ) -> list[Cell]:
+        sizes = {cell.answer[0]: len(cell.rows) for cell in filled}
+        yes = min(per_cell, sizes.get(YES, 0))
+        unsure = min(per_cell, sizes.get(NOT_SURE, 0), math.ceil(self.no_per_yes * yes) if yes else per_cell)
+        no = math.ceil(self.no_per_yes * (yes or unsure))
+        shares = {YES: yes, NOT_SURE: unsure, NO: no}
+        return [
+            Cell(cell.answer, self._take_cell(asked, cell, findings, shares[cell.answer[0]], random)) for cell in filled
+        ]
 
     def _take_cell(self, asked: Asked, cell: Cell, findings: Findings, most: int, random: np.random.Generator) -> Rows:
         view = asked.template.view
@@ -214,3 +233,26 @@ def _question(asked: Asked, text: str, answer: tuple[str, ...], entry: Entry, sa
         attribute=asked.attribute,
         derived=True,
     )
+
+
+@cache
+def _asked_by_key() -> dict[tuple[int, tuple[str, ...], str], Asked]:
+    keys: dict[tuple[int, tuple[str, ...], str], Asked] = {}
+    for asked in all_asked():
+        for order in (asked, asked.swapped()) if asked.template.form == "choose" else (asked,):
+            keys[asked.template.id, order.attribute, asked.slots.get("lead", "")] = order
+    return keys
+
+
+def find_asked(question: Question) -> Asked | None:
+    """What an ECG-QA row asks, however it is worded: by template, attribute and the lead that its text names."""
+    template = templates().get(question.template_id)
+    if template is None:
+        return None
+    lead = _LEAD.search(question.question) if "{lead}" in template.text else None
+    return _asked_by_key().get((template.id, question.attribute, lead[0] if lead else ""))
+
+
+def answer_to(asked: Asked, entry: Entry) -> tuple[str, ...] | None:
+    """The answer that an entry's labels give, in our fixed order; None where it is not labelled for the question."""
+    return next((cell.answer for cell in cells(asked, Findings([entry])) if len(cell.rows)), None)

@@ -1,14 +1,14 @@
 """ECG-QA's 42 one-ECG templates: what each asks about, how it is worded, and which answers it allows.
 
 The sentences live in `question_templates.toml` (source and licence there). A template becomes one or more `Asked`, one
-for each thing it can ask: "Does this ECG show symptoms of {a}?" is asked of 63 attributes, "Which noise ... in {lead}, {a}
-or {b}?" of 12 leads and 6 pairs. This module knows nothing of recordings; `question_views` looks at those.
+for each thing it can ask: "Does this ECG show symptoms of {a}?" is asked of 63 attributes, "Which noise ... in {lead},
+{a} or {b}?" of 12 leads and 6 pairs. This module knows nothing of recordings; `question_views` looks at those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from itertools import combinations
@@ -26,6 +26,7 @@ NO_STAGE, UNKNOWN_STAGE = "none of myocardial infarction", "unknown stage of myo
 EXTRA_SYSTOLES = ("extrasystoles", "ventricular extrasystoles", "supraventricular extrasystoles")
 FEATURES = ("rr interval", "p duration", "pr interval", "qrs duration", "qt interval", "qt corrected")
 RANGES = ("below the normal range", "within the normal range", "above the normal range")
+NEVER_BELOW = "p duration"  # ECG-QA knows no P wave that is too short
 LEAD_NAMES = tuple(f"lead {lead}" for lead in LEADS)
 LEAD_GROUPS = {"limb leads": LEADS[:6], "chest leads": LEADS[6:]}
 YES, NO, NOT_SURE, NONE = "yes", "no", "not sure", "none"
@@ -132,6 +133,16 @@ class Asked:
         text = wordings[number % len(wordings)].format(**self.slots)
         return text[0].upper() + text[1:]
 
+    def swapped(self) -> Asked:
+        """The same choice with its two candidates named in the other order."""
+        slots = {**self.slots, "a": self.slots["b"], "b": self.slots["a"]}
+        return replace(self, attribute=self.attribute[::-1], candidates=self.candidates[::-1], slots=slots)
+
+
+def ranges_of(feature: str) -> tuple[str, ...]:
+    """The ranges that a numeric feature can fall in."""
+    return RANGES[1:] if feature == NEVER_BELOW else RANGES
+
 
 @cache
 def templates() -> dict[int, Template]:
@@ -149,7 +160,7 @@ def _verify(template: Template) -> Iterator[Asked]:
     number = template.first_question_id
     if template.view == "range":
         for feature in FEATURES:
-            for name in RANGES:
+            for name in ranges_of(feature):
                 slots = {"feature": feature, "range": name}
                 yield Asked(template, number, (f"{name} of {feature}",), (name,), feature, slots)
                 number += 1
@@ -171,8 +182,9 @@ def _choose(template: Template) -> Iterator[Asked]:
         for feature in FEATURES:
             for pair in combinations(RANGES, 2):
                 slots = {"feature": feature, "a": pair[0], "b": pair[1]}
-                yield Asked(template, number, tuple(f"{name} of {feature}" for name in pair), pair, feature, slots)
-                number += 1
+                if set(pair) <= set(ranges_of(feature)):
+                    yield Asked(template, number, tuple(f"{name} of {feature}" for name in pair), pair, feature, slots)
+                number += 1  # also where a pair is left out: ECG-QA counts it
         return
     places = LEAD_NAMES if "{lead}" in template.text else ("",)
     for pair in combinations(POOLS[template.view], 2):
@@ -191,9 +203,9 @@ def _query(template: Template) -> Iterator[Asked]:
             attribute = tuple(f"{name} of {feature}" for name in pool)
             yield Asked(template, number + offset, attribute, pool, feature, {"feature": feature})
     elif template.view == "features in range":
-        # "below" comes before "within" in ECG-QA's numbers (1906, 1907).
-        for offset, name in enumerate(("above the normal range", "below the normal range", "within the normal range")):
-            yield Asked(template, number + offset, tuple(f"{name} of {f}" for f in pool), pool, name, {"range": name})
+        for offset, name in enumerate(RANGES):
+            attribute = tuple(f"{name} of {feature}" for feature in pool if name in ranges_of(feature))
+            yield Asked(template, number + offset, attribute, pool, name, {"range": name})
     elif "{lead}" in template.text:
         for lead in LEAD_NAMES:
             yield Asked(template, number, pool, pool, lead, {"lead": lead})
