@@ -32,7 +32,7 @@ def read_rows(path: Path, required: Iterable[str], *, delimiter: str = ",") -> I
                     where=path,
                 )
             for row in reader:
-                row.pop(None, None)  # type: ignore[call-overload]  # cells beyond the header
+                row.pop(None, None)  # cells beyond the header
                 yield reader.line_num, row
     except FileNotFoundError:
         raise DataError(

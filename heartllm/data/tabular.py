@@ -58,8 +58,8 @@ def features_from_background(background: str) -> str:
     """The same text from the authors' `background` field.
 
     That field reads "Patient Information: - Patient ID: 9496; - Age: 54; - Sex: 1; - Height: nan; - Weight: 59;
-    Recording Details: - Recording Date: ...; - Nurse ID: 2; - Site ID: 0; - Device ID: CS-12   E.". Sex is coded as in PTB-XL (0
-    male, 1 female), an age of 300 means 90 or older. Ids and dates are dropped; the device's name is kept.
+    Recording Details: - Recording Date: ...; - Nurse ID: 2; - Site ID: 0; - Device ID: CS-12   E.". Sex is coded as
+    in PTB-XL (0 male, 1 female), an age of 300 means 90 or older. Ids and dates are dropped; the device is kept.
     """
     fields = {name.lower(): value.strip().rstrip(".") for name, value in _FIELD.findall(background)}
 
