@@ -19,8 +19,8 @@ from heartllm.ecg.leads import LIMB_FROM_I_II, LIMB_LEADS
 # Projects on what no heart can produce in six limb leads: off the span of Einthoven's and Goldberger's forms.
 _OFF_PLANE = np.eye(6) - LIMB_FROM_I_II @ np.linalg.pinv(LIMB_FROM_I_II)
 
-# Residual over signal, rms. In 625 real recordings from four sites it is 0.001 (median) to 0.033 (largest, from
-# filtering and rounding); a swap of two channels leaves 0.2 and more.
+# Residual over signal, rms. In 625 real recordings from four sites it was 0.001 (median) to 0.033 (largest, from
+# filtering and rounding); each of the 15 exchanges of two channels, tried in 60 of them, left more than 0.05.
 _BROKEN, _RESTORED = 0.05, 0.3
 _QRS_BAND_HZ = (5.0, 25.0)
 _STRAIGHT = 0.12  # rms of a limb lead beside its neighbours' below which a foot electrode sits on an arm
