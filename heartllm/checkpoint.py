@@ -1,0 +1,192 @@
+"""A checkpoint is a folder that explains itself and can be checked:
+
+    checkpoint.toml        schema, codec and language configuration, what it was trained on
+    codec.safetensors      the codec
+    language.safetensors   the parameters that trained (all of a tiny model; new rows and LoRA on a pretrained backbone)
+    text/                  the text tokenizer
+    training/*.jsonl       logs
+    manifest.json          SHA-256 of every file above
+
+Loading executes nothing: TOML, safetensors and JSON only, and paths stay inside the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from heartllm.codec.codec import Codec, CodecConfig
+from heartllm.config import dumps, load
+from heartllm.errors import CheckpointError
+from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained, load_backbone
+from heartllm.language.vocabulary import Vocabulary, load_text_tokenizer
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """`checkpoint.toml`.
+
+    Attributes:
+        layout: order of ECG and question in the prompt.
+        features: whether the patient features (TAB) stand in the prompt.
+        blind: trained without ECGs (a control).
+        text_rows: rows of the text part of the vocabulary.
+        data: dataset -> hash of what it was trained on.
+        stage: last stage that ran.
+    """
+
+    codec: CodecConfig
+    language: LanguageConfig
+    text_rows: int
+    schema: int = SCHEMA
+    layout: Literal["ecg-first", "question-first"] = "ecg-first"
+    features: bool = True
+    blind: bool = False
+    stage: str = "tokenizer"
+    data: tuple[str, ...] = field(default_factory=tuple)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path) -> str:
+    """Hashes the folder's files into `manifest.json`; returns the hash of the manifest, which names the checkpoint."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json" and path.suffix != ".md"
+    )
+    inner = [
+        path for path in files if not any(part.startswith((".", "blind")) for part in path.relative_to(folder).parts)
+    ]
+    hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in inner}
+    text = json.dumps({"schema": SCHEMA, "files": hashes}, indent=1)
+    temporary = folder / f".manifest.{os.getpid()}"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / "manifest.json")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify(folder: Path) -> str:
+    """Checks every file of a checkpoint against its manifest; returns the checkpoint's hash.
+
+    Raises:
+        CheckpointError: naming the first file that is missing, altered, or lies outside the folder.
+    """
+    try:
+        text = (folder / "manifest.json").read_text(encoding="utf-8")
+        hashes: Mapping[str, str] = json.loads(text)["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        remedy = "Name a folder that `heartllm tokenizer`, `pretrain` or `tune` has finished."
+        raise CheckpointError("is not a checkpoint (no readable manifest.json)", where=folder, remedy=remedy) from None
+    root = folder.resolve()
+    for name, expected in hashes.items():
+        path = (folder / name).resolve()
+        if not path.is_relative_to(root):
+            raise CheckpointError(
+                f"the manifest names a file outside the folder ({name})", where=folder, remedy="Do not use it."
+            )
+        if not path.is_file():
+            raise CheckpointError("is missing", where=folder / name, remedy="Fetch the checkpoint again.")
+        if hash_file(path) != expected:
+            raise CheckpointError(
+                "does not have the hash that manifest.json gives", where=folder / name, remedy="Fetch it again."
+            )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save_codec(codec: Codec, folder: Path) -> None:
+    """Writes a codec's configuration and weights (no manifest; see `write_manifest`)."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "codec.toml").write_text(dumps(codec.config), encoding="utf-8")
+    save_file({name: value.contiguous() for name, value in codec.state_dict().items()}, folder / "codec.safetensors")
+
+
+def load_codec(folder: Path) -> tuple[Codec, str]:
+    """Reads the codec of a checkpoint (of any stage) and its hash, which token stores carry."""
+    codec = Codec(load(CodecConfig, folder / "codec.toml"))
+    _load_weights(codec, folder / "codec.safetensors", whole=True)
+    return codec.eval(), hash_file(folder / "codec.safetensors")
+
+
+def _load_weights(module: Any, path: Path, *, whole: bool) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot be read ({error})", where=path, remedy="Fetch the checkpoint again.") from None
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        line = str(error).splitlines()[-1].strip()
+        raise CheckpointError(
+            f"does not fit its configuration ({line})", where=path, remedy="Fetch the checkpoint again."
+        ) from None
+    if unexpected or (whole and missing):
+        name = (list(unexpected) + list(missing))[0]
+        raise CheckpointError(
+            f"does not fit its configuration ({name})", where=path, remedy="Fetch the checkpoint again."
+        )
+
+
+def save_language(
+    folder: Path, model: ECGLanguageModel, config: CheckpointConfig, logs: Mapping[str, Sequence[Any]]
+) -> None:
+    """Writes the language part of a checkpoint: configuration, trained parameters, text tokenizer, logs."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = config.language.backbone == "tiny"
+    kept = {name for name, p in model.named_parameters() if whole or p.requires_grad}
+    weights = {name: value.detach().contiguous().clone() for name, value in model.state_dict().items() if name in kept}
+    save_file(weights, folder / "language.safetensors")
+    model.vocabulary.tokenizer.save_pretrained(folder / "text")
+    (folder / "checkpoint.toml").write_text(dumps(config), encoding="utf-8")
+    (folder / "training").mkdir(exist_ok=True)
+    for stage, log in logs.items():
+        (folder / "training" / f"{stage}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in log), encoding="utf-8"
+        )
+
+
+def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
+    """Reads the language model of a checkpoint in its trainable form."""
+    if not (folder / "checkpoint.toml").is_file():
+        raise CheckpointError(
+            "holds no language model", where=folder, remedy="Run `heartllm pretrain` and `heartllm tune` first."
+        )
+    config = load(CheckpointConfig, folder / "checkpoint.toml")
+    model = new_language(config, load_text_tokenizer(folder / "text"))
+    _load_weights(model, folder / "language.safetensors", whole=False)
+    return model.eval(), config
+
+
+def new_language(config: CheckpointConfig, tokenizer: Any, seed: int = 0) -> ECGLanguageModel:
+    """A language model as `config` describes it, before training."""
+    levels = config.codec.levels
+    codes = 1
+    for level in levels:
+        codes *= level
+    vocabulary = Vocabulary(tokenizer, config.text_rows, codes)
+    if config.language.backbone == "tiny":
+        backbone = build_tiny(config.language.tiny, vocabulary, seed)
+    else:
+        backbone = load_backbone(config.language.backbone)
+    model = ECGLanguageModel(backbone, vocabulary, levels, config.language)
+    choose_trained(model)
+    return model

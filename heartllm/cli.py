@@ -1,0 +1,204 @@
+"""The command `heartllm`: from recordings to a checkpoint that answers.
+
+heartllm data synth ...          two synthetic hospitals
+heartllm tokenizer ...           train the codec
+heartllm tokenize ...            recordings -> codes
+heartllm pretrain ... | tune ... the language model
+heartllm ask ... | gap ...       one answer | how well it reads
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from heartllm.errors import UsageError, run_command_line
+
+app = typer.Typer(
+    help="HeartLLM: ECG recordings as tokens that a language model reads. Not for clinical use.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataRoot = Annotated[
+    Optional[list[Path]],  # noqa: UP045 - typer reads this at run time, also on Python 3.10
+    typer.Option(
+        "--data_root",
+        "--data-root",
+        help="Folder with ptbxl/, synthetic-a/, ...; may be repeated. Also: HEARTLLM_DATA.",
+    ),
+]
+Datasets = Annotated[
+    list[str], typer.Option("--dataset", "-d", help="ptbxl, mimic, synthetic-a, synthetic-b, ...; may be repeated.")
+]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="Bundled recipe, or a TOML file.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder. The same command continues an unfinished one.")]
+BadShare = Annotated[
+    float, typer.Option("--max_bad_share", "--max-bad-share", help="Share of unusable recordings to go on with.")
+]
+
+
+def _threads(threads: int | None) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+@app.command()
+def tokenizer(
+    dataset: Datasets, out: Out, data_root: DataRoot = None, recipe: RecipeName = "tiny", max_bad_share: BadShare = 0.01
+) -> None:
+    """Train the codec on the train splits.
+
+    Example: heartllm tokenizer -d ptbxl -d synthetic-a --data_root data -o runs/tokenizer
+    """
+    from heartllm.pipeline import find_dataset, tokenizer_stage
+    from heartllm.recipe import load_recipe
+
+    opened = [find_dataset(name, data_root or []) for name in dataset]
+    tokenizer_stage(load_recipe(recipe), opened, out, max_bad_share=max_bad_share)
+
+
+@app.command()
+def tokenize(
+    dataset: Datasets,
+    codec: Annotated[Path, typer.Option("--codec", "-c", help="A folder that holds a codec: any checkpoint.")],
+    out: Out,
+    data_root: DataRoot = None,
+    recipe: RecipeName = "tiny",
+    max_bad_share: BadShare = 0.01,
+) -> None:
+    """Turn recordings into codes, once. Resumable.
+
+    Example: heartllm tokenize -d ptbxl --codec runs/tokenizer --data_root data -o runs/tokens
+    """
+    from heartllm.pipeline import find_dataset, tokenize_stage
+    from heartllm.recipe import load_recipe
+
+    _threads(1)
+    opened = [find_dataset(name, data_root or []) for name in dataset]
+    tokenize_stage(load_recipe(recipe), codec, opened, out, max_bad_share=max_bad_share)
+
+
+@app.command()
+def pretrain(
+    dataset: Datasets,
+    tokens: Annotated[Path, typer.Option("--tokens", "-t", help="Folder that `heartllm tokenize` wrote.")],
+    codec: Annotated[Path, typer.Option("--codec", "-c", help="The codec that made the tokens.")],
+    out: Out,
+    data_root: DataRoot = None,
+    recipe: RecipeName = "tiny",
+) -> None:
+    """Teach the language model to forecast ECG codes.
+
+    Example: heartllm pretrain -d ptbxl --tokens runs/tokens --codec runs/tokenizer --data_root data -o runs/forecast
+    """
+    from heartllm.pipeline import find_dataset, language_stage
+    from heartllm.recipe import load_recipe
+
+    opened = [find_dataset(name, data_root or []) for name in dataset]
+    language_stage("forecasting", load_recipe(recipe), codec, tokens, opened, out)
+
+
+@app.command()
+def tune(
+    dataset: Datasets,
+    tokens: Annotated[Path, typer.Option("--tokens", "-t", help="Folder that `heartllm tokenize` wrote.")],
+    start: Annotated[
+        Path, typer.Option("--from", "-f", help="Checkpoint of `heartllm pretrain`; a codec alone skips forecasting.")
+    ],
+    out: Out,
+    data_root: DataRoot = None,
+    recipe: RecipeName = "tiny",
+    blind: Annotated[bool, typer.Option("--blind", help="Train without ECGs: the control every result needs.")] = False,
+) -> None:
+    """Tune on questions and reports. Opens token stores and metadata, never a waveform.
+
+    Example: heartllm tune -d ptbxl --tokens runs/tokens --from runs/forecast --data_root data -o runs/checkpoint
+    """
+    from heartllm.pipeline import find_dataset, language_stage
+    from heartllm.recipe import load_recipe
+
+    opened = [find_dataset(name, data_root or []) for name in dataset]
+    language_stage("tuning", load_recipe(recipe), start, tokens, opened, out, blind=blind)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help='The question; "report" asks for a report.')],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", help="Checkpoint folder.")],
+    record: Annotated[Path, typer.Option("--record", help="WFDB record, CinC .mat, CSV or npy.")],
+    features: Annotated[str, typer.Option(help='What is known about the patient, as "Age: 54 years. Sex: male."')] = "",
+    plot: Annotated[Optional[Path], typer.Option(help="Also draw the ECG to this file (png, pdf, svg).")] = None,  # noqa: UP045
+) -> None:
+    """Ask one question about one recording.
+
+    Example: heartllm ask --checkpoint runs/checkpoint --record 00001_hr "Does this ECG show symptoms of sinus bradycardia?"
+    """
+    from heartllm.ecg import read_recording
+    from heartllm.language.generation import ResponderItem
+    from heartllm.responder import Responder
+
+    if not question.strip():
+        raise UsageError("the question is empty", remedy='Ask something, or "report".')
+    recording = read_recording(record, length="crop")
+    responder = Responder.load(checkpoint)
+    text = None if question.strip().lower() == "report" else question
+    item = ResponderItem(recording.record_id, responder.encode(recording), text, features)
+    for note in recording.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(next(iter(responder.answer([item], max_new_tokens=96))))
+    if plot is not None:
+        from heartllm.ecg.plot import plot_ecg, save
+
+        save(plot_ecg(recording, title=recording.record_id), plot)
+        typer.echo(f"drawn to {plot}", err=True)
+
+
+@app.command()
+def gap(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="ptbxl, synthetic-a, ...")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", help="Checkpoint folder.")],
+    tokens: Annotated[
+        Path, typer.Option("--tokens", "-t", help="Folder that `heartllm tokenize` wrote with this codec.")
+    ],
+    data_root: DataRoot = None,
+    split: Annotated[str, typer.Option(help="Split to score on: valid while choosing, test once.")] = "test",
+    waveforms: Annotated[bool, typer.Option(help="Also train the probe on waveforms, reader (a).")] = True,
+    steps: Annotated[int, typer.Option(help="Training steps of a probe.")] = 3000,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    out: Annotated[
+        Optional[Path], typer.Option("--out", "-o", help="Also write the table to this Markdown file.")
+    ] = None,  # noqa: UP045
+) -> None:
+    """Measure the reading gap: probe on waveform, probe on codes, language model.
+
+    Example: heartllm gap -d ptbxl -c runs/checkpoint --tokens runs/tokens --data_root data
+    """
+    from heartllm.pipeline import find_dataset, gap_stage
+
+    _threads(threads)
+    opened = find_dataset(dataset, data_root or [])
+    table = gap_stage(opened, checkpoint, tokens, split=split, with_waveforms=waveforms, steps=steps)
+    typer.echo(table)
+    if out is not None:
+        out.write_text(table, encoding="utf-8")
+
+
+def _mount() -> None:
+    from heartllm.data.commands import data_app
+
+    app.add_typer(data_app, name="data", help="Datasets: list, check, synthesise, build questions, splits, leakage.")
+
+
+def main() -> None:
+    """Entry point of the command `heartllm`."""
+    run_command_line(app)
+
+
+if __name__ == "__main__":
+    main()

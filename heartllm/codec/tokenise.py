@@ -1,0 +1,125 @@
+"""Writing a token store: read each recording once, encode it, keep 313 small integers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heartllm.codec.codec import Codec, code_count
+from heartllm.codec.networks import STRIDE
+from heartllm.codec.store import SCHEMA, TokenStore, fingerprint
+from heartllm.data.records import Entry
+from heartllm.ecg.recording import Recording
+from heartllm.errors import CheckpointError
+
+SAMPLES = 5000  # 10 s at 500 Hz
+BLOCK = 64  # recordings between two saves
+GAIN = 0.1  # largest relative change of gain in a view
+
+
+def views_of(signal: Tensor, views: int, seed: int) -> Tensor:
+    """(B, 12, T) mV -> (views, B, 12, T): the signal itself, then copies shifted by less than a code, at slightly other gains.
+
+    The shift repeats the first sample at the front: at most 30 ms of flat line.
+    """
+    rng = np.random.default_rng(seed)
+    made = [signal]
+    for _ in range(views - 1):
+        shift, gain = int(rng.integers(1, STRIDE)), float(rng.uniform(1 - GAIN, 1 + GAIN))
+        moved = torch.cat([signal[..., :1].expand(*signal.shape[:-1], shift), signal[..., :-shift]], -1)
+        made.append(moved * gain)
+    return torch.stack(made)
+
+
+def write_store(
+    folder: Path,
+    codec: Codec,
+    codec_hash: str,
+    entries: Sequence[Entry],
+    read: Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]],
+    *,
+    dataset: str,
+    views: int = 1,
+    progress: Callable[[int], object] = lambda done: None,
+) -> TokenStore:
+    """Tokenises `entries` into `folder`; a run that was stopped continues after its last whole block.
+
+    Args:
+        read: entries -> (entry, recording) pairs; recordings that cannot be read are simply not among them.
+        views: tokenisations of each recording, see `views_of`.
+
+    Raises:
+        CheckpointError: if `folder` holds the tokens of other data or another codec.
+    """
+    data = fingerprint([dataset, views, *sorted(entry.record_id for entry in entries)])
+    if (folder / "manifest.json").exists():
+        store = TokenStore.open(folder, codec_hash)
+        if store.manifest["data"] != data:
+            raise CheckpointError("holds the tokens of other recordings", where=folder, remedy="Give another --out.")
+        return store
+    part = folder / "unfinished"
+    part.mkdir(parents=True, exist_ok=True)
+    mark = part / "plan.json"
+    plan = {"codec": codec_hash, "data": data}
+    if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) != plan:
+        raise CheckpointError(
+            "holds an unfinished store of other data or codec", where=folder, remedy="Give another --out."
+        )
+    mark.write_text(json.dumps(plan), encoding="utf-8")
+    blocks = [entries[first : first + BLOCK] for first in range(0, len(entries), BLOCK)]
+    for number, block in enumerate(blocks):
+        if not (part / f"{number:06d}.json").exists():
+            keys, codes = _encode_block(codec, list(read(block)), views, number)
+            np.save(part / f"{number:06d}.npy", codes)
+            (part / f"{number:06d}.json").write_text(
+                json.dumps(keys), encoding="utf-8"
+            )  # last: it declares the block whole
+        progress(min(len(entries), (number + 1) * BLOCK))
+    return _join(folder, part, len(blocks), {**plan, "dataset": dataset, "views": views, "asked": len(entries)})
+
+
+def _encode_block(
+    codec: Codec, pairs: list[tuple[Entry, Recording]], views: int, seed: int
+) -> tuple[list[str], np.ndarray]:  # type: ignore[type-arg]
+    if not pairs:
+        return [], np.zeros((0, views, code_count(SAMPLES)), np.uint16)
+    signal = torch.from_numpy(np.stack([recording.signal for _, recording in pairs]))
+    codes = [torch.cat([codec.encode(part) for part in view.split(16)]) for view in views_of(signal, views, seed)]
+    return [entry.record_id for entry, _ in pairs], torch.stack(codes, 1).numpy().astype(np.uint16)
+
+
+def _join(folder: Path, part: Path, blocks: int, about: dict[str, object]) -> TokenStore:
+    def keys() -> Iterator[list[str]]:
+        for number in range(blocks):
+            yield json.loads((part / f"{number:06d}.json").read_text(encoding="utf-8"))
+
+    names = [key for block in keys() for key in block]
+    shape = (len(names), int(str(about["views"])), code_count(SAMPLES))
+    temporary = part / "codes.npy"
+    codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint16, shape=shape)
+    row = 0
+    for number in range(blocks):
+        block = np.load(part / f"{number:06d}.npy")
+        codes[row : row + len(block)] = block
+        row += len(block)
+    codes.flush()
+    del codes
+    temporary.replace(folder / "codes.npy")
+    manifest = {
+        "schema": SCHEMA,
+        "shape": list(shape),
+        **about,
+        "left_out": int(str(about["asked"])) - len(names),
+        "keys": names,
+    }
+    staged = folder / ".manifest"
+    staged.write_text(json.dumps(manifest), encoding="utf-8")
+    staged.replace(folder / "manifest.json")
+    shutil.rmtree(part)
+    return TokenStore.open(folder, str(about["codec"]))

@@ -1,0 +1,96 @@
+"""Many questions behind one ECG: a prefix that all share, and branches that see the prefix and themselves only.
+
+    prefix   <bos> features <start> c1 ... c313 <end>      positions 0 ... P-1
+    branch   Question: ... Answer: a; b <eos>              positions P ...   (each branch starts again at P)
+
+Token i may look at token j <= i if j is in the prefix or in i's own branch. Every branch so sees just what it would see
+alone behind the prefix, and its loss is the same; the ECG is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+IGNORED = -100
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One packed sequence of S tokens. `branch` is 0 in the prefix and 1, 2, ... in the branches; `labels[i]` is the token that
+    position i should predict, or IGNORED; `forecast[i]` likewise for the ECG codes of the prefix."""
+
+    ids: Ids
+    positions: Ids
+    branch: Ids
+    labels: Ids
+    forecast: Ids
+
+
+def pack(prefix: Ids, pairs: Sequence[tuple[Ids, Ids]], ecg: tuple[int, int] | None = None) -> Packed:
+    """Joins a prefix (P,) and (prompt, answer) pairs; the answers carry the end token and all the labels.
+
+    Args:
+        ecg: first and last-plus-one position of the codes in the prefix; those become forecasting targets.
+    """
+    parts, positions, branch = [prefix], [np.arange(len(prefix))], [np.zeros(len(prefix), np.int64)]
+    labels = [np.full(len(prefix), IGNORED, np.int64)]
+    for number, (prompt, answer) in enumerate(pairs, start=1):
+        both = np.concatenate([prompt, answer])
+        parts.append(both)
+        positions.append(np.arange(len(prefix), len(prefix) + len(both)))
+        branch.append(np.full(len(both), number, np.int64))
+        target = np.full(len(both), IGNORED, np.int64)
+        target[len(prompt) - 1 : -1] = answer
+        labels.append(target)
+    ids = np.concatenate(parts)
+    forecast = np.full(len(ids), IGNORED, np.int64)
+    if ecg is not None:
+        forecast[ecg[0] - 1 : ecg[1] - 1] = prefix[ecg[0] : ecg[1]]
+    return Packed(ids, np.concatenate(positions), np.concatenate(branch), np.concatenate(labels), forecast)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed sequences padded to one length: all (B, S) int64, the mask (B, 1, S, S) bool."""
+
+    ids: Tensor
+    positions: Tensor
+    branch: Tensor
+    labels: Tensor
+    forecast: Tensor
+    mask: Tensor
+
+
+def collate(sequences: Sequence[Packed], pad: int) -> Batch:
+    """Pads on the right. Padding forms a branch of its own (-1), so that nothing looks at it and no row of the mask is empty."""
+    length = max(len(sequence.ids) for sequence in sequences)
+
+    def stack(name: str, fill: int) -> Tensor:
+        rows = np.full((len(sequences), length), fill, np.int64)
+        for row, sequence in enumerate(sequences):
+            rows[row, : len(sequence.ids)] = getattr(sequence, name)
+        return torch.from_numpy(rows)
+
+    branch = stack("branch", -1)
+    return Batch(
+        stack("ids", pad),
+        stack("positions", 0),
+        branch,
+        stack("labels", IGNORED),
+        stack("forecast", IGNORED),
+        block_mask(branch),
+    )
+
+
+def block_mask(branch: Tensor) -> Tensor:
+    """(B, S) branch numbers -> (B, 1, S, S) bool: causal, and within the prefix or one's own branch."""
+    causal = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool, device=branch.device).tril()
+    target, source = branch[:, :, None], branch[:, None, :]
+    return (causal & ((source == 0) | (source == target)))[:, None]

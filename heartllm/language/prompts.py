@@ -1,0 +1,59 @@
+"""What a model is asked, in words: one place for every prompt.
+
+Two layouts. `ecg-first` (default): features and ECG, then the question, so that all questions of one ECG share a prefix.
+`question-first`: the paper's order, the question before the ECG.
+Answers are joined with "; " and closed by the end token: no ECG-QA answer holds a semicolon, while some hold commas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from heartllm.language.packing import Ids
+from heartllm.language.vocabulary import Vocabulary
+
+Layout = Literal["ecg-first", "question-first"]
+ANSWER_SEPARATOR = "; "
+QUESTION, ANSWER, REPORT = "Question: ", " Answer:", "Report:"
+
+
+def answer_text(answer: Sequence[str]) -> str:
+    """The text a model should produce for a list of answers."""
+    return ANSWER_SEPARATOR.join(answer)
+
+
+def prefix_ids(
+    vocabulary: Vocabulary, features: str, codes: npt.NDArray[np.integer] | None, question: str | None = None
+) -> tuple[Ids, tuple[int, int]]:  # type: ignore[type-arg]
+    """The ids before the question (or, with `question`, everything before "Answer:" in the paper's order).
+
+    Args:
+        features: patient features as text, may be empty.
+        codes: (N,) codes, or None for a model that is to be blind.
+
+    Returns:
+        Ids (P,), and the first and last-plus-one position of the codes (equal where there is no ECG).
+    """
+    words = [*vocabulary.bos, *(vocabulary.text(features + "\n") if features else [])]
+    if question is not None:
+        words += vocabulary.text(QUESTION + question)
+    if codes is None:
+        return np.array(words, np.int64), (len(words), len(words))
+    ids = np.concatenate([np.array(words, np.int64), vocabulary.ecg(codes)])
+    return ids, (len(words) + 1, len(ids) - 1)
+
+
+def prompt_ids(vocabulary: Vocabulary, question: str | None, layout: Layout = "ecg-first") -> Ids:
+    """The ids between the prefix and the answer: the question, or the request for a report when `question` is None."""
+    if question is None:
+        return np.array(vocabulary.text(REPORT), np.int64)
+    return np.array(vocabulary.text(ANSWER if layout == "question-first" else QUESTION + question + ANSWER), np.int64)
+
+
+def answer_ids(vocabulary: Vocabulary, text: str) -> Ids:
+    """The ids of an answer or report, closed by the end token."""
+    return np.array([*vocabulary.text(" " + text), vocabulary.eos], np.int64)

@@ -1,0 +1,127 @@
+"""One vocabulary for text and ECG: the text tokenizer's rows, then `<|start_ecg|>`, `<|end_ecg|>`, then one row a code.
+
+0 ... base-1          text (whatever rows the backbone has, also those its tokenizer does not use)
+base, base+1          <|start_ecg|>  <|end_ecg|>
+base+2+c              code c, written <ecg_0000> when exported
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heartllm.errors import CheckpointError
+
+START, END = "<|start_ecg|>", "<|end_ecg|>"
+PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
+NEW_SPECIALS = 2
+
+
+def code_token(code: int) -> str:
+    """The text form of a code's token after export."""
+    return f"<ecg_{code:04d}>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Text tokenizer and the ids of what is added to it.
+
+    Attributes:
+        tokenizer: a fast Hugging Face tokenizer.
+        base: rows of the text part, the backbone's embedding size before it grew.
+        codes: number of ECG codes.
+    """
+
+    tokenizer: Any
+    base: int
+    codes: int
+
+    @property
+    def size(self) -> int:
+        """Rows of the grown embedding."""
+        return self.base + NEW_SPECIALS + self.codes
+
+    @property
+    def start(self) -> int:
+        return self.base
+
+    @property
+    def end(self) -> int:
+        return self.base + 1
+
+    @property
+    def first_code(self) -> int:
+        return self.base + NEW_SPECIALS
+
+    @property
+    def eos(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id)
+
+    @property
+    def bos(self) -> list[int]:
+        """The tokens that open every sequence: one, or none where the backbone has no such token."""
+        return [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
+
+    def text(self, text: str) -> list[int]:
+        """Text -> ids, without specials."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def ecg(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """Codes (N,) -> ids (N + 2,) between the start and end tokens.
+
+        Raises:
+            CheckpointError: if a code lies outside this vocabulary.
+        """
+        values = np.asarray(codes, dtype=np.int64)
+        if values.size and (values.min() < 0 or values.max() >= self.codes):
+            raise CheckpointError(
+                f"an ECG code of {int(values.max())} does not fit a vocabulary of {self.codes} codes",
+                remedy="Use the codec that this checkpoint was trained with.",
+            )
+        return np.concatenate([[self.start], values + self.first_code, [self.end]])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Generated ids -> text; ECG ids, which have no text form before export, are left out."""
+        return str(self.tokenizer.decode([i for i in ids if i < self.base], skip_special_tokens=True)).strip()
+
+
+def train_text_tokenizer(corpus: Iterable[str], size: int) -> Any:
+    """A byte-level BPE of at most `size` rows, trained on `corpus`, for backbones that start from nothing."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # digits apart, so that ages and rates share their tokens
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, bos_token=BOS, eos_token=EOS)
+
+
+def load_text_tokenizer(folder: Path) -> Any:
+    """Reads the text tokenizer of a checkpoint from its files alone (no hub, no remote code)."""
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the text tokenizer cannot be read ({error})", where=folder, remedy="Fetch the checkpoint again."
+        ) from None

@@ -1,0 +1,321 @@
+"""The stages as folders: each function reads what the one before it wrote, and can be stopped and started again.
+
+runs/tokenizer  ->  runs/tokens/<dataset>/<split>  ->  runs/forecast  ->  runs/checkpoint
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from heartllm.checkpoint import (
+    CheckpointConfig,
+    load_codec,
+    load_language,
+    new_language,
+    save_codec,
+    save_language,
+    verify,
+    write_manifest,
+)
+from heartllm.codec.store import TokenStore, fingerprint
+from heartllm.codec.tokenise import SAMPLES, write_store
+from heartllm.config import dumps
+from heartllm.data.dataset import DATA_VARIABLE, FOLDERS, Dataset, open_dataset
+from heartllm.data.questions import QuestionBuilder
+from heartllm.data.records import Entry, Question
+from heartllm.data.tabular import patient_features
+from heartllm.ecg.recording import Recording
+from heartllm.errors import DataError, UsageError
+from heartllm.language.model import ECGLanguageModel, choose_trained
+from heartllm.language.vocabulary import train_text_tokenizer
+from heartllm.recipe import QuestionSettings, Recipe
+from heartllm.training.examples import Examples, example_fingerprint, write_examples
+from heartllm.training.language import LanguageRecipe, train_language
+from heartllm.training.tokenizer import cache_waveforms, reconstruction_figures, train_codec
+
+Say = Callable[[str], object]
+
+
+def find_dataset(name: str, roots: Sequence[Path]) -> Dataset:
+    """Opens `name` in the first data root that has it; HEARTLLM_DATA (several, with the system's path separator) comes last."""
+    places = [*roots, *(Path(part) for part in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if part)]
+    if not places:
+        remedy = f"Pass --data_root FOLDER or set {DATA_VARIABLE}."
+        raise UsageError("no data root is given", where="--data_root", remedy=remedy)
+    folder = FOLDERS.get(name, name)
+    return open_dataset(name, next((root for root in places if (root / folder).is_dir()), places[0]).absolute())
+
+
+def usable(dataset: Dataset, entries: Sequence[Entry], bad: list[str]) -> Iterator[tuple[Entry, Recording]]:
+    """(entry, recording) of what can be read and lasts 10 s; the rest is told in `bad`."""
+    for entry in entries:
+        try:
+            recording = dataset.read(entry, nan_policy="interpolate")
+        except DataError as error:
+            bad.append(f"{entry.record_id}: {error}")
+            continue
+        if recording.signal.shape[1] != SAMPLES:
+            bad.append(f"{entry.record_id}: lasts {recording.duration:.2f} s, not 10 s")
+            continue
+        yield entry, recording
+
+
+def check_share(bad: Sequence[str], asked: int, most: float) -> None:
+    """Fails when more than the stated share of recordings could not be used, naming the first few."""
+    if asked and len(bad) / asked > most:
+        first = "; ".join(bad[:3])
+        remedy = f"Mend them, or allow a larger share than {most:g} with --max_bad_share."
+        raise DataError(f"{len(bad)} of {asked} recordings cannot be used: {first}", remedy=remedy)
+
+
+def tokenizer_stage(
+    recipe: Recipe, datasets: Sequence[Dataset], out: Path, *, say: Say = print, max_bad_share: float = 0.01
+) -> None:
+    """Trains the codec on the train splits and writes it to `out`; validation uses the first dataset's valid split."""
+    if (out / "manifest.json").exists():
+        verify(out)
+        say(f"{out}: the codec is there already")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    cache = out / "waveforms"
+    cache.mkdir(exist_ok=True)
+
+    def read(split: str, chosen: Sequence[Dataset]) -> Any:
+        entries = [(dataset, dataset.entries(split)) for dataset in chosen]
+        count, bad = sum(len(part) for _, part in entries), list[str]()
+        recordings = (recording for dataset, part in entries for _, recording in usable(dataset, part, bad))
+        waveforms = cache_waveforms(recordings, count, cache / f"{split}.npy")
+        check_share(bad, count, max_bad_share)
+        say(f"{split}: {len(waveforms)} recordings, {len(bad)} left out")
+        return waveforms
+
+    train, valid = read("train", datasets), read("valid", datasets[:1])
+    codec, log = train_codec(recipe.tokenizer, train, valid, out / "run")
+    figures = reconstruction_figures(codec, valid)
+    say("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    save_codec(codec, out)
+    (out / "training").mkdir(exist_ok=True)
+    shutil.copy(out / "run" / "log.jsonl", out / "training" / "tokenizer.jsonl")
+    shutil.rmtree(out / "run")
+    shutil.rmtree(cache)
+    write_manifest(out)
+
+
+def tokenize_stage(
+    recipe: Recipe,
+    codec_folder: Path,
+    datasets: Sequence[Dataset],
+    out: Path,
+    *,
+    splits: Sequence[str] = ("train", "valid", "test"),
+    say: Say = print,
+    max_bad_share: float = 0.01,
+) -> None:
+    """Writes `out/<dataset>/<split>` token stores; only the train split gets several views."""
+    verify(codec_folder)
+    codec, codec_hash = load_codec(codec_folder)
+    for dataset in datasets:
+        for split in splits:
+            entries, bad = dataset.entries(split), list[str]()
+            if not entries:
+                continue
+
+            def read(
+                block: Sequence[Entry], dataset: Dataset = dataset, bad: list[str] = bad
+            ) -> Iterable[tuple[Entry, Recording]]:
+                return usable(dataset, block, bad)
+
+            folder = out / dataset.name / split
+            views = recipe.views if split == "train" else 1
+            store = write_store(folder, codec, codec_hash, entries, read, dataset=dataset.name, views=views)
+            check_share(bad, len(entries), max_bad_share)
+            say(
+                f"{folder}: {len(store)} recordings, {views} views"
+                + (f"; left out: {'; '.join(bad[:3])}" if bad else "")
+            )
+
+
+def questions_of(entries: Sequence[Entry], settings: QuestionSettings, split: str) -> dict[str, list[Question]]:
+    """Drawn questions by record id: several draws for training, one in template wording for validation."""
+    builder = QuestionBuilder(min_positives=settings.min_positives, balance=settings.balance)
+    found: dict[str, list[Question]] = {}
+    for draw in range(settings.draws if split == "train" else 1):
+        for question in builder.draw(entries, per_cell=settings.per_cell, seed=1000 + draw, paraphrase=draw % 2 == 1):
+            found.setdefault(question.ecg_id[0], []).append(question)
+    return found
+
+
+def corpus(entries: Iterable[Entry], questions: Mapping[str, Sequence[Question]]) -> Iterator[str]:
+    """What a text tokenizer should know: questions, answers, reports, patient features."""
+    from heartllm.language.prompts import ANSWER, QUESTION, REPORT, answer_text
+
+    for entry in entries:
+        yield patient_features(entry) + "\n"
+        if entry.report:
+            yield f"{REPORT} {entry.report}"
+        for question in questions.get(entry.record_id, ()):
+            yield f"{QUESTION}{question.question}{ANSWER} {answer_text(question.answer)}"
+
+
+class Workshop:
+    """Token stores, questions and examples of the datasets a language model is trained on."""
+
+    def __init__(self, recipe: Recipe, tokens: Path, datasets: Sequence[Dataset], codec_hash: str) -> None:
+        self.recipe, self.datasets = recipe, list(datasets)
+        self.stores: dict[str, list[TokenStore]] = {
+            split: [TokenStore.open(tokens / dataset.name / split, codec_hash) for dataset in datasets]
+            for split in ("train", "valid")
+        }
+        self.entries = {split: [dataset.entries(split) for dataset in datasets] for split in self.stores}
+        self.questions = {
+            split: [questions_of(entries, recipe.questions, split) for entries in self.entries[split]]
+            for split in self.stores
+        }
+
+    def data_hashes(self) -> tuple[str, ...]:
+        return tuple(f"{store.manifest['dataset']}:{store.manifest['data']}" for store in self.stores["train"])
+
+    def text_tokenizer(self) -> Any:
+        """A BPE tokenizer of the training texts."""
+        pairs = zip(self.entries["train"], self.questions["train"], strict=True)
+        return train_text_tokenizer(
+            (text for entries, questions in pairs for text in corpus(entries, questions)),
+            self.recipe.language.tiny.vocabulary,
+        )
+
+    def examples(self, model: ECGLanguageModel, out: Path) -> tuple[Examples, Examples]:
+        """The example files of both splits, written if they are not there yet."""
+        settings, opened = self.recipe.questions, list[Examples]()
+        repeats = [self.recipe.repeats().get(dataset.name, 1) for dataset in self.datasets]
+        names: list[str] | None = None
+        for split, stores in self.stores.items():
+            folder = out / split
+            mark = example_fingerprint(stores, model.vocabulary, [settings, repeats])
+            if not (folder / "manifest.json").exists():
+                write_examples(
+                    folder,
+                    [
+                        (i, s, e, q)
+                        for i, (s, e, q) in enumerate(
+                            zip(stores, self.entries[split], self.questions[split], strict=True)
+                        )
+                    ],
+                    model.vocabulary,
+                    mark=mark,
+                    minimum=settings.min_findings,
+                    features=settings.features,
+                    reports=settings.reports,
+                    names=names,
+                    repeat=dict(enumerate(repeats)) if split == "train" else None,
+                )
+            opened.append(Examples(folder, stores, model.vocabulary, mark))
+            names = opened[0].names
+        return opened[0], opened[1]
+
+
+def language_stage(
+    stage: str,
+    recipe: Recipe,
+    start: Path,
+    tokens: Path,
+    datasets: Sequence[Dataset],
+    out: Path,
+    *,
+    blind: bool = False,
+    say: Say = print,
+) -> None:
+    """Runs "forecasting" or "tuning" from the checkpoint `start` (a codec, or a model after forecasting) into `out`."""
+    if (out / "manifest.json").exists():
+        verify(out)
+        say(f"{out}: the checkpoint is there already")
+        return
+    verify(start)
+    codec, codec_hash = load_codec(start)
+    shop = Workshop(recipe, tokens, datasets, codec_hash)
+    settings: LanguageRecipe = recipe.forecasting if stage == "forecasting" else recipe.tuning
+    if blind:
+        settings = replace(
+            settings,
+            drawing=replace(settings.drawing, blind=True),
+            weights=replace(settings.weights, forecast=0.0, reading=0.0),
+        )
+    if (start / "checkpoint.toml").exists():
+        model, config = load_language(start)
+        config = replace(config, language=replace(config.language, train=recipe.language.train))
+        model.config = config.language
+        if config.language.backbone == "tiny":
+            choose_trained(model)
+    else:
+        if recipe.language.backbone == "tiny":
+            tokenizer = shop.text_tokenizer()
+            rows = len(tokenizer)
+        else:
+            from transformers import AutoConfig, AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(recipe.language.backbone, trust_remote_code=False)
+            rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
+        config = CheckpointConfig(codec.config, recipe.language, text_rows=rows)
+        model = new_language(config, tokenizer, seed=settings.loop.seed)
+    config = replace(config, stage=stage, blind=blind, features=recipe.questions.features, data=shop.data_hashes())
+    train, valid = shop.examples(model, out / "examples")
+    counts = f"{len(train)} ECGs, {len(train.pairs)} questions and reports, {len(train.names)} findings"
+    say(f"{stage}: {counts}; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters train")
+    mark = fingerprint([codec_hash, dumps(config), verify(start)])
+    log = train_language(model, settings, train, valid, out / "run", title=stage, mark=mark)
+    logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
+    save_language(out, model, config, {**logs, stage: log})
+    save_codec(codec, out)
+    shutil.rmtree(out / "run")
+    shutil.rmtree(out / "examples")
+    write_manifest(out)
+
+
+def gap_stage(
+    dataset: Dataset,
+    checkpoint: Path,
+    tokens: Path,
+    *,
+    split: str = "test",
+    with_waveforms: bool = True,
+    steps: int = 3000,
+    say: Say = print,
+) -> str:
+    """Measures the reading gap of a checkpoint on one split and returns it as Markdown."""
+    import tempfile
+
+    from heartllm.responder import Responder
+    from heartllm.training.gap import measure_gap
+    from heartllm.training.probe import ProbeSettings
+
+    responder = Responder.load(checkpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        splits = {}
+        for name in ("train", "valid", split):
+            store = TokenStore.open(tokens / dataset.name / name, responder.codec_hash)
+            entries = [entry for entry in dataset.entries(name) if entry.record_id in store.rows]
+            waveforms = None
+            if with_waveforms:
+                recordings = (recording for _, recording in usable(dataset, entries, []))
+                waveforms = cache_waveforms(recordings, len(entries), Path(scratch) / f"{name}.npy")
+            splits[name] = (store, entries, waveforms)
+        gap = measure_gap(
+            responder.codec,
+            responder.generator,
+            splits,
+            split=split,
+            features=responder.config.features,
+            settings=ProbeSettings(steps=steps),
+            say=say,
+        )
+    return gap.to_markdown(f"{dataset.name} {split}")
+
+
+def _read_log(path: Path) -> list[Any]:
+    import json
+
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]

@@ -1,0 +1,258 @@
+"""The examples of language-model training, written once and read by memory map.
+
+    manifest.json   schema, fingerprint, finding names, counts
+    tokens.npy      (K,) int32    all text ids, end to end
+    pairs.npy       (P, 3) int64  first prompt token, first answer token, last-plus-one, of each question or report
+    ecgs.npy        (E, 6) int64  token store number, row in it, first and last-plus-one feature token, first and last-plus-one pair
+    findings.npy    (E, F) int8   reading targets: 1, 0, or -1 for "not labelled"
+
+Training draws from these files and from token stores; it holds no example in memory and never opens a waveform.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heartllm.codec.store import Codes, TokenStore, fingerprint
+from heartllm.data.records import Entry, Question
+from heartllm.data.tabular import patient_features
+from heartllm.errors import CheckpointError, DataError
+from heartllm.language.packing import Ids, Packed, pack
+from heartllm.language.prompts import answer_ids, answer_text, prefix_ids, prompt_ids
+from heartllm.language.vocabulary import Vocabulary
+from heartllm.training.loop import write_atomically
+from heartllm.training.reading import finding_names, target_row
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ECGRow:
+    """One recording's examples: its codes (views, N), feature ids, and (prompt, answer) id pairs."""
+
+    codes: Codes
+    features: Ids
+    pairs: list[tuple[Ids, Ids]]
+    findings: npt.NDArray[np.int8]
+
+
+def example_fingerprint(stores: Sequence[TokenStore], vocabulary: Vocabulary, settings: object) -> str:
+    """What the example files depend on."""
+    data = [store.manifest["data"] for store in stores]
+    return fingerprint(
+        [SCHEMA, data, vocabulary.base, vocabulary.text("vocabulary check: 0123 sinus rhythm"), settings]
+    )
+
+
+def write_examples(
+    folder: Path,
+    sources: Sequence[tuple[int, TokenStore, Sequence[Entry], Mapping[str, Sequence[Question]]]],
+    vocabulary: Vocabulary,
+    *,
+    mark: str,
+    minimum: int = 10,
+    features: bool = True,
+    reports: bool = True,
+    names: Sequence[str] | None = None,
+    repeat: Mapping[int, int] | None = None,
+) -> None:
+    """Writes the example files of some token stores, entry by entry.
+
+    Args:
+        sources: (store number, store, entries, questions by record id).
+        mark: fingerprint to keep beside the files.
+        minimum: recordings that a finding needs, to be a reading target.
+        features: write the patient features (TAB) before the ECG.
+        reports: add the report of each entry that has one as a further pair.
+        names: the findings to use; those with `minimum` recordings where None.
+        repeat: store number -> how often its recordings appear in one pass.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if names is None:
+        names = finding_names((entry.labels for _, _, entries, _ in sources for entry in entries), minimum)
+    tokens: list[npt.NDArray[np.int32]] = []
+    pairs, ecgs, targets, used = [], [], [], 0
+
+    def put(ids: Iterable[int]) -> tuple[int, int]:
+        nonlocal used
+        values = np.fromiter(ids, np.int32)
+        tokens.append(values)
+        used += len(values)
+        return used - len(values), used
+
+    cached: dict[str, Ids] = {}
+    for number, store, entries, questions in sources:
+        for entry in entries:
+            if entry.record_id not in store.rows:
+                continue  # left out, and listed, when the store was written
+            first_feature, last_feature = put(vocabulary.text(patient_features(entry) + "\n") if features else [])
+            first_pair = len(pairs)
+            asked: list[tuple[str | None, str]] = [
+                (q.question, answer_text(q.answer)) for q in questions.get(entry.record_id, [])
+            ]
+            if reports and entry.report:
+                asked.append((None, entry.report))
+            for question, answer in asked:
+                key = question or ""
+                if key not in cached:
+                    cached[key] = prompt_ids(vocabulary, question)
+                start, middle = put(cached[key])
+                _, end = put(answer_ids(vocabulary, answer))
+                pairs.append((start, middle, end))
+            row = (number, store.rows[entry.record_id], first_feature, last_feature, first_pair, len(pairs))
+            for _ in range((repeat or {}).get(number, 1)):
+                ecgs.append(row)
+                targets.append(target_row(entry.labels, list(names)))
+    if not ecgs:
+        raise DataError(
+            "no recording of the token stores has a label, question or report", where=folder, remedy="Check the split."
+        )
+    arrays = {
+        "tokens": np.concatenate(tokens) if tokens else np.zeros(0, np.int32),
+        "pairs": np.array(pairs, np.int64).reshape(-1, 3),
+        "ecgs": np.array(ecgs, np.int64),
+        "findings": np.stack(targets),
+    }
+    for name, values in arrays.items():
+        write_atomically(folder / f"{name}.npy", _saver(values))
+    manifest = {
+        "schema": SCHEMA,
+        "mark": mark,
+        "findings": list(names),
+        "ecgs": len(ecgs),
+        "pairs": len(pairs),
+        "tokens": used,
+    }
+    write_atomically(
+        folder / "manifest.json", lambda path: path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    )
+
+
+def _saver(values: npt.NDArray[Any]) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, values)
+
+    return save
+
+
+class Examples:
+    """Opened example files. Reading one recording's examples touches just its own pages."""
+
+    def __init__(
+        self, folder: Path, stores: Sequence[TokenStore], vocabulary: Vocabulary, mark: str | None = None
+    ) -> None:
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            self.tokens, self.pairs, self.ecgs, self.findings = (
+                np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "pairs", "ecgs", "findings")
+            )
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"the examples cannot be read ({error})", where=folder, remedy="Delete it and start again."
+            ) from None
+        if mark is not None and manifest["mark"] != mark:
+            raise CheckpointError(
+                "holds examples of other data or settings", where=folder, remedy="Give another --out."
+            )
+        self.names: list[str] = manifest["findings"]
+        self.stores, self.vocabulary = list(stores), vocabulary
+
+    def __len__(self) -> int:
+        return len(self.ecgs)
+
+    def row(self, index: int) -> ECGRow:
+        """The examples of one recording."""
+        store, row, first_feature, last_feature, first_pair, last_pair = (int(v) for v in self.ecgs[index])
+        tokens = self.tokens
+        pairs = [
+            (tokens[a:b].astype(np.int64), tokens[b:c].astype(np.int64))
+            for a, b, c in self.pairs[first_pair:last_pair].tolist()
+        ]
+        features = tokens[first_feature:last_feature].astype(np.int64)
+        return ECGRow(self.stores[store].codes[row], features, pairs, self.findings[index])
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a training sequence is drawn from a recording's examples.
+
+    Attributes:
+        questions: at most so many questions a sequence, drawn without replacement.
+        crop: at most so many codes are left out at the front (a later start of the same ECG).
+        flip: share of FSQ digits that move one level, as if the ECG were a little noisier.
+        blind: leave the ECG out altogether (the control that is trained without one).
+        features: share of the sequences that show the patient features.
+        views: draw among the recording's tokenisations; else the first, that of the recording as it is.
+    """
+
+    questions: int = 16
+    crop: int = 60
+    flip: float = 0.03
+    blind: bool = False
+    features: float = 0.8
+    views: bool = True
+
+
+EXACT = Drawing(questions=10_000, crop=0, flip=0.0, features=1.0, views=False)  # for validation
+
+
+def draw_sequence(
+    row: ECGRow, vocabulary: Vocabulary, levels: tuple[int, ...], how: Drawing, rng: np.random.Generator
+) -> Packed:
+    """One packed sequence of a recording: features, ECG, and some of its questions."""
+    codes = row.codes[int(rng.integers(len(row.codes))) if how.views else 0].astype(np.int64)
+    if how.crop:
+        codes = codes[int(rng.integers(how.crop + 1)) :]
+    if how.flip:
+        codes = move_digits(codes, levels, how.flip, rng)
+    shown = row.features if rng.random() < how.features else row.features[:0]
+    body, ecg = prefix_ids(vocabulary, "", None if how.blind else codes)
+    head = len(vocabulary.bos)
+    prefix = np.concatenate([body[:head], shown, body[head:]])
+    pairs = row.pairs
+    if len(pairs) > how.questions:
+        pairs = [pairs[i] for i in rng.choice(len(pairs), how.questions, replace=False)]
+    span = None if how.blind else (ecg[0] + len(shown), ecg[1] + len(shown))
+    return pack(prefix, pairs, span)
+
+
+def move_digits(codes: Ids, levels: tuple[int, ...], share: float, rng: np.random.Generator) -> Ids:
+    """Moves each FSQ digit of each code one level up or down with probability `share`, within its range."""
+    result, radix = np.zeros_like(codes), 1
+    for level in levels:
+        digit = codes // radix % level
+        step = rng.choice((-1, 1), len(codes)) * (rng.random(len(codes)) < share)
+        result += np.clip(digit + step, 0, level - 1) * radix
+        radix *= level
+    return result
+
+
+def order(count: int, seed: int) -> Iterator[int]:
+    """Endless passes over `range(count)`, each in another order, in constant memory.
+
+    Pass p visits (a i + b) mod count with a coprime to count: not every permutation, but each recording once a pass, and a
+    step's batch can be computed without what came before.
+    """
+    position = 0
+    while True:
+        yield at(position, count, seed)
+        position += 1
+
+
+def at(position: int, count: int, seed: int) -> int:
+    """The element at `position` of `order`."""
+    turn, index = divmod(position, count)
+    rng = np.random.default_rng((seed, turn))
+    step = int(rng.integers(count // 3 + 1, count + 1)) if count > 2 else 1
+    while gcd(step, count) != 1:
+        step += 1
+    return (step * index + int(rng.integers(count))) % count
