@@ -8,8 +8,10 @@ the noise reaches that kind's threshold in it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from heartllm.data.records import NOISE_KINDS
 from heartllm.data.synthetic.anatomy import EIGHT_FROM_ELECTRODES, TWELVE_FROM_EIGHT, Array
@@ -26,7 +28,8 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Device:
-    """An electrocardiograph: `high` is its low-pass corner (Hz), `mains` the power line (Hz), `step` its resolution (mV)."""
+    """An electrocardiograph: `high` is its low-pass corner (Hz), `mains` the power line (Hz), `step` its resolution
+    (mV)."""
 
     name: str
     high: float
@@ -84,57 +87,82 @@ def draw_noise(site: str, rng: np.random.Generator) -> Noise:
     return Noise(amplitude, leads)
 
 
-def _coloured(shape: Array, count: int, samples: int, rng: np.random.Generator) -> Array:
-    """(count, T) Gaussian noise of unit variance whose amplitude spectrum is `shape` (T // 2 + 1,)."""
+@lru_cache(maxsize=16)
+def _responses(samples: int, rate: float, high: float) -> tuple[Array, Array]:
+    """(T // 2 + 1,) amplitude spectrum of muscle noise, scaled to unit variance in time, and the machine's low pass."""
+    frequency = np.fft.rfftfreq(samples, 1 / rate)
+    muscle = np.clip(frequency / 15.0, 0.15, 1.0) / np.sqrt(1 + (frequency / 90.0) ** 4)
+    muscle *= samples / (2 * np.sqrt((muscle**2).sum()))
+    return muscle, 1 / np.sqrt(1 + (frequency / high) ** 6)
+
+
+def _spectrum(shape: Array, count: int, rng: np.random.Generator) -> npt.NDArray[np.complex64]:
+    """(count, T // 2 + 1) random spectra of real Gaussian noise with the amplitude spectrum `shape`."""
     spectrum = np.empty((count, len(shape)), dtype=np.complex64)
     spectrum.real = rng.standard_normal((count, len(shape)), dtype=np.float32)
     spectrum.imag = rng.standard_normal((count, len(shape)), dtype=np.float32)
-    noise = np.fft.irfft(spectrum * shape, samples)
-    return noise * (samples / (2 * np.sqrt((shape**2).sum())))
+    spectrum *= shape.astype(np.float32)
+    return spectrum
 
 
-def _wander(count: int, samples: int, rate: float, rng: np.random.Generator) -> Array:
-    """(count, T) slow drift of about unit RMS: breathing and moving electrodes, 0.08 to 0.6 Hz."""
-    time = np.arange(samples) / rate
-    frequency = rng.uniform(0.08, 0.6, (count, 3, 1))
-    waves = np.sin(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi, (count, 3, 1)))
-    weight = rng.uniform(0.5, 1.0, (count, 3, 1))
-    drift = (weight * waves).sum(1)
-    drift -= drift.mean(1, keepdims=True)
-    return drift / drift.std(1, keepdims=True)
+def _sinusoids(frequency: Array, samples: int, rate: float) -> Array:
+    """(2 * frequencies, T) cosines and sines, by the product of a coarse and a fine rotation (T is a multiple of
+    100)."""
+    omega = 2j * np.pi * frequency[:, None] / rate
+    coarse, fine = np.exp(omega * np.arange(0, samples, 100)), np.exp(omega * np.arange(100))
+    wave = (coarse[:, :, None] * fine[:, None, :]).reshape(len(frequency), samples)
+    return np.concatenate([wave.real, wave.imag])
+
+
+def _wander(samples: int, rate: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Slow drift of breathing and moving electrodes, 0.08 to 0.6 Hz: waves (12, T) without mean, and the weights (9,
+    12) by which each electrode's drift is made of them, for unit RMS."""
+    waves = _sinusoids(rng.uniform(0.08, 0.6, 6), samples, rate)
+    waves -= waves.mean(1, keepdims=True)
+    weights = rng.normal(size=(9, 12))
+    power = np.einsum("ei,ij,ej->e", weights, waves @ waves.T / samples, weights)
+    return waves, weights / np.sqrt(power)[:, None]
 
 
 def add_noise(
     signal: Array, noise: Noise, device: Device, rate: float, rng: np.random.Generator
 ) -> tuple[Array, float]:
-    """The eight leads (8, T) as the machine records them, and the signal-to-noise ratio in dB (median over 12 leads)."""
+    """The eight leads (8, T) as the machine records them, and the signal-to-noise ratio in dB (median over the
+    leads)."""
     samples = signal.shape[1]
-    frequency = np.fft.rfftfreq(samples, 1 / rate)
-    muscle = np.clip(frequency / 15.0, 0.15, 1.0) / np.sqrt(1 + (frequency / 90.0) ** 4)
-    low_pass = 1 / np.sqrt(1 + (frequency / device.high) ** 6)
+    muscle, low_pass = _responses(samples, rate, device.high)
     background = rng.uniform(0.0035, 0.008, 9)
     if STATIC in noise.amplitude:
         background = np.hypot(background, noise.amplitude[STATIC])
-    electrodes = background[:, None] * _coloured(muscle, 9, samples, rng)
+    mixed = (EIGHT_FROM_ELECTRODES * background).astype(np.float32) @ _spectrum(muscle, 9, rng)
     if BURST in noise.amplitude:
         length = rng.uniform(0.5, 2.2)
         start = rng.uniform(0.3, samples / rate - length - 0.3)
         time = np.arange(samples) / rate
         window = np.clip(np.minimum(time - start, start + length - time) / 0.08, 0.0, 1.0)
-        electrodes += noise.amplitude[BURST][:, None] * window * _coloured(muscle, 9, samples, rng)
-    slow = rng.uniform(0.004, 0.024, (9, 1)) * _wander(9, samples, rate, rng)
-    if DRIFT in noise.amplitude:
-        slow += noise.amplitude[DRIFT][:, None] * _wander(9, samples, rate, rng)
+        burst = np.fft.irfft(_spectrum(muscle, 9, rng), samples)
+        signal_in = signal + EIGHT_FROM_ELECTRODES @ (noise.amplitude[BURST][:, None] * window * burst)
+    else:
+        signal_in = signal
+    recorded = np.fft.irfft((np.fft.rfft(signal_in) + mixed) * low_pass, samples)
+    waves, weights = _wander(samples, rate, rng)
+    drift = np.hypot(rng.uniform(0.004, 0.024, 9), noise.amplitude.get(DRIFT, 0.0))
+    slow, by_electrode = [waves], [weights * drift[:, None]]
+    slow.append(_sinusoids(np.array([device.mains]), samples, rate))
+    by_electrode.append(
+        device.hum * rng.uniform(0.3, 1.5, (9, 1)) * np.array([np.cos(p := rng.uniform(0, 6.28)), np.sin(p)])
+    )
     if ELECTRODES in noise.amplitude:
-        slow += noise.amplitude[ELECTRODES][:, None] * _loose(samples, rate, rng)
-    hum = np.sin(2 * np.pi * device.mains * np.arange(samples) / rate + rng.uniform(0, 2 * np.pi))
-    slow += (device.hum * rng.uniform(0.3, 1.5, (9, 1))) * hum
-    fast = EIGHT_FROM_ELECTRODES @ electrodes
-    recorded = np.fft.irfft(np.fft.rfft(signal + fast) * low_pass, samples) + EIGHT_FROM_ELECTRODES @ slow
-    error = TWELVE_FROM_EIGHT @ (recorded - signal)
-    clean = TWELVE_FROM_EIGHT @ signal
-    ratio = clean.std(1) / np.maximum(error.std(1), 1e-9)
-    return recorded, float(20 * np.log10(max(float(np.median(ratio)), 1e-6)))
+        slow.append(_loose(samples, rate, rng)[None])
+        by_electrode.append(noise.amplitude[ELECTRODES][:, None])
+    recorded += (EIGHT_FROM_ELECTRODES @ np.concatenate(by_electrode, axis=1)) @ np.concatenate(slow)
+    ratio = _power(signal) / np.maximum(_power(recorded - signal), 1e-12)
+    return recorded, float(10 * np.log10(max(float(np.median(ratio)), 1e-6)))
+
+
+def _power(signal: Array) -> Array:
+    """(leads,) variance over time."""
+    return np.einsum("lt,lt->l", signal, signal) / signal.shape[1] - signal.mean(1) ** 2
 
 
 def _loose(samples: int, rate: float, rng: np.random.Generator) -> Array:
@@ -146,10 +174,16 @@ def _loose(samples: int, rate: float, rng: np.random.Generator) -> Array:
     return out / max(float(out.std()), 1e-6)
 
 
-def digitise(eight: Array, device: Device, unit: float) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
-    """(12, T) int16 in steps of `unit` mV. I and II are rounded to the machine's resolution, the other limb leads follow
-    from these rounded values, as in a real machine: III = II - I holds exactly."""
+def digitise(eight: Array, device: Device, unit: float) -> npt.NDArray[np.int16]:
+    """(12, T) int16 in steps of `unit` mV. I and II are rounded to the machine's resolution, the other limb leads
+    follow from these rounded values, as in a real machine: III = II - I holds exactly."""
     step = max(device.step, unit)
-    coarse = np.rint(np.clip(eight, -30.0, 30.0) / step)
-    whole = np.clip(coarse * (step / unit), -32000, 32000)
-    return np.rint(TWELVE_FROM_EIGHT @ whole).astype(np.int16)
+    whole = np.rint(np.clip(eight, -30.0, 30.0) / step) * round(step / unit)
+    np.clip(whole, -16000, 16000, out=whole)  # so that no derived lead leaves the range of 16 bits
+    first, second = whole[0], whole[1]
+    limb = (first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2)
+    digital = np.empty((12, eight.shape[1]), dtype=np.int16)
+    for lead, samples in enumerate(limb):
+        digital[lead] = np.rint(samples)
+    digital[6:] = whole[2:]
+    return digital

@@ -1,7 +1,7 @@
 """Labels from the drawn case and from what its beat shows: SCP codes with likelihoods, axis, extra beats.
 
-A label is a function of the drawn severity or of the noise-free beat, never of chance, so that it can be learnt. Findings
-of small severity carry PTB-XL's small likelihoods (15, 35, 50, 80); rhythm and form statements carry 0.
+A label is a function of the drawn severity or of the noise-free beat, never of chance, so that it can be learnt.
+Findings of small severity carry PTB-XL's small likelihoods (15, 35, 50, 80); rhythm and form statements carry 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ WIDE = frozenset({"CRBBB", "CLBBB", "ILBBB", "IVCD", "paced"})
 
 @dataclass(frozen=True)
 class Shape:
-    """The noise-free conducted beat, lead by lead in the order of `LEADS` (12,), millivolts: `q` is the deepest negative
+    """The noise-free conducted beat, lead by lead in the order of `LEADS` (12,), millivolts: `q` is the deepest
+    negative
     deflection before the R peak, `st` the level 60 ms after the J point, `t` the T wave's signed extreme."""
 
     p: Array
@@ -68,12 +69,13 @@ def measure(beat: Beat, times: Intervals) -> Shape:
 
 
 def axis_name(degrees: float) -> str:
-    """PTB-XL's axis code: MID -30..90, LAD -30..-90, RAD 90..180, AXR beyond (extreme)."""
+    """PTB-XL's axis code. The borders fit its recordings: MID -30..90, LAD to -60, ALAD (extreme left) to -120, RAD
+    90..150, ARAD (extreme right) what is left."""
     if -30 <= degrees <= 90:
         return "MID"
-    if -90 <= degrees < -30:
-        return "LAD"
-    return "RAD" if 90 < degrees <= 180 else "AXR"
+    if -120 <= degrees < -30:
+        return "LAD" if degrees >= -60 else "ALAD"
+    return "RAD" if 90 < degrees <= 150 else "ARAD"
 
 
 def _likelihood(severity: float, table: tuple[tuple[float, float], ...]) -> float:
@@ -116,7 +118,7 @@ def scp_codes(case: Case, conduction: str, times: Intervals, qtc: float, axis: f
 def _form(case: Case, narrow: bool, shape: Shape) -> dict[str, float]:
     """Form statements that are read off the beat."""
     codes: dict[str, float] = {}
-    if shape.low_voltage:
+    if shape.low_voltage or "LVOLT" in case.findings:
         codes["LVOLT"] = 0.0
     if case.rhythm == "PACE":
         return codes
@@ -133,7 +135,7 @@ def _form(case: Case, narrow: bool, shape: Shape) -> dict[str, float]:
         lead: shape.of("q_ms", lead) >= 30 and -shape.of("q", lead) >= max(0.1, 0.25 * shape.of("r", lead))
         for lead in LEADS
     }
-    if infarct and _groups_with(shape, pathological) >= 2:
+    if infarct and max(_groups_with(shape, pathological), sum(pathological[f"V{lead}"] for lead in range(1, 5))) >= 2:
         codes["QWAVE"] = 0.0
     if "LVH" not in case.findings and "RVH" not in case.findings:
         down = {lead: shape.of("st", lead) <= -0.08 for lead in LEADS}

@@ -1,8 +1,8 @@
 """The heart vector of each wave, for a healthy heart and for each finding.
 
 Vectors are in the patient's frame (x left, y feet, z front) and in millivolts. The QRS complex is a short sequence of
-vectors (septum, left ventricle, base), each over a share of the QRS duration; a block lengthens the sequence and changes
-its end, an infarct takes its territory out of the first 40-50 ms, hypertrophy enlarges one ventricle's vectors.
+vectors (septum, left ventricle, base), each over a share of the QRS duration; a block lengthens the sequence and
+changes its end, an infarct takes its territory out of the first 40-50 ms, hypertrophy enlarges one ventricle's vectors.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ LOOPS: dict[str, tuple[Part, ...]] = {
         (0.60, 1.00, (-0.34, -0.12, 0.36)),
     ),
     "CLBBB": (
-        (0.00, 0.42, (0.22, 0.15, -0.22)),
-        (0.08, 0.58, (0.82, 0.32, -0.40)),
-        (0.42, 0.94, (0.85, 0.12, -0.80)),
+        (0.00, 0.42, (0.20, 0.15, -0.20)),
+        (0.06, 0.64, (0.80, 0.32, -0.42)),
+        (0.36, 0.94, (0.80, 0.12, -0.78)),
         (0.74, 1.00, (0.12, -0.10, -0.20)),
     ),
     "ILBBB": (
@@ -95,19 +95,20 @@ LOOPS: dict[str, tuple[Part, ...]] = {
     ),
     "paced": (
         (0.00, 0.46, (0.12, -0.22, -0.16)),
-        (0.10, 0.66, (0.50, -0.72, -0.55)),
-        (0.44, 0.98, (0.45, -0.85, -0.75)),
+        (0.06, 0.70, (0.48, -0.70, -0.55)),
+        (0.36, 0.98, (0.42, -0.82, -0.72)),
     ),
-    "PVC left": ((0.00, 0.60, (-0.50, 0.10, 0.95)), (0.32, 1.00, (-0.60, 0.60, 0.80))),
-    "PVC right": ((0.00, 0.60, (0.50, 0.75, -0.70)), (0.32, 1.00, (0.55, 0.85, -0.95))),
-    "PVC apex": ((0.00, 0.60, (-0.30, -0.75, 0.45)), (0.32, 1.00, (-0.55, -0.90, 0.35))),
+    "PVC left": ((0.00, 0.66, (-0.50, 0.10, 0.95)), (0.32, 1.00, (-0.60, 0.60, 0.80))),
+    "PVC right": ((0.00, 0.66, (0.50, 0.75, -0.70)), (0.32, 1.00, (0.55, 0.85, -0.95))),
+    "PVC apex": ((0.00, 0.66, (-0.30, -0.75, 0.45)), (0.32, 1.00, (-0.55, -0.90, 0.35))),
 }  # fmt: skip
+RIGHT_DELAY = frozenset({"CRBBB", "IRBBB"})  # the last vector is the right ventricle's, whatever the axis of the left
 QRS_RANGE = {  # milliseconds
     "normal": (78, 104), "CRBBB": (124, 158), "IRBBB": (102, 117), "CLBBB": (128, 168), "ILBBB": (106, 118),
     "LAFB": (86, 110), "LPFB": (86, 108), "IVCD": (112, 130), "RVH": (84, 108), "paced": (140, 178),
 }  # fmt: skip
 AXIS_RANGE = {  # degrees, drawn for the QRS loop before an infarct bends it
-    "CRBBB": (-20, 90), "CLBBB": (-40, 40), "LAFB": (-78, -46), "LPFB": (98, 132), "RVH": (98, 150),
+    "CLBBB": (-40, 40), "LAFB": (-78, -46), "LPFB": (98, 132), "RVH": (98, 150),
     "paced": (-95, -45), "ILBBB": (-28, 45),
 }  # fmt: skip
 
@@ -201,12 +202,16 @@ def _add_qrs(
     scale = _qrs_scale(case)
     vectors = np.array([vector for _, _, vector in parts]) * scale * np.exp(0.08 * rng.normal(size=(len(parts), 1)))
     widths = np.array([end - begin for begin, end, _ in parts])
-    if conduction in AXIS_RANGE:
-        axis = float(rng.uniform(*AXIS_RANGE[conduction]))
+    fascicle = "LAFB" if "LAFB" in case.findings else conduction
+    if fascicle in AXIS_RANGE:
+        axis = float(rng.uniform(*AXIS_RANGE[fascicle]))
     else:
         axis = 45 + patient.axis_offset
         axis = float(np.clip(axis - 15, -50, 60)) if "LVH" in case.findings else axis
-    vectors = turn_to_axis(vectors, widths, patient.field, axis)
+    if fascicle == "LAFB" != conduction:  # the left ventricle starts downwards, as in the fascicular block alone
+        vectors[0] = LOOPS["LAFB"][0][2]
+    turned = len(parts) - (conduction in RIGHT_DELAY)
+    vectors[:turned] = turn_to_axis(vectors[:turned], widths[:turned], patient.field, axis)
     for (begin, end, _), vector in zip(parts, vectors, strict=True):
         builder.add(QRS, "qrs", (begin - 0.03) * duration, (end + 0.03 * (end > 0.99)) * duration, vector)
     for code in INFARCTIONS:
@@ -316,7 +321,8 @@ def ventricular_beat(patient: Patient, origin: str, rng: np.random.Generator) ->
 
 
 def atrial_premature_p(beat: Beat, rng: np.random.Generator) -> Beat:
-    """The conducted beat with another P wave: an ectopic atrial focus (often low, so that P is flat or inverted in II)."""
+    """The conducted beat with another P wave: an ectopic atrial focus (often low, so that P is flat or inverted in
+    II)."""
     potential = beat.potential.copy()
     chosen = beat.wave == P_WAVE
     potential[chosen] *= rng.choice([-0.8, 0.6, 1.4], size=1)

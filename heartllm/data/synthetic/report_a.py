@@ -1,4 +1,5 @@
-"""Report texts of site A: short, lower-case English in PTB-XL's manner, worded differently from recording to recording."""
+"""Report texts of site A: short, lower-case English in PTB-XL's manner, worded differently from recording to
+recording."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ AXIS = {
     "MID": ("normal axis", "position type normal", ""),
     "LAD": ("left axis deviation", "axis deviated to the left"),
     "RAD": ("right axis deviation", "axis deviated to the right"),
-    "AXR": ("extreme axis deviation", "axis in the north-west quadrant"),
+    "ALAD": ("extreme left axis deviation", "axis deviated extremely to the left"),
+    "ARAD": ("extreme right axis deviation", "axis deviated extremely to the right"),
 }
 PHRASES = {
     "CRBBB": ("right bundle branch block", "complete right bundle branch block"),
@@ -58,7 +60,8 @@ INFARCT_PLACE = {
     "LMI": "lateral", "IPMI": "inferoposterior", "IPLMI": "inferoposterolateral", "PMI": "posterior",
 }  # fmt: skip
 LEADS_PLACE = {
-    "AL": "anterolateral", "IN": "inferior", "AS": "anteroseptal", "IL": "inferolateral", "LA": "lateral", "AN": "anterior",
+    "AL": "anterolateral", "IN": "inferior", "AS": "anteroseptal", "IL": "inferolateral", "LA": "lateral",
+    "AN": "anterior",
 }  # fmt: skip
 STAGE = {
     "Stadium I": ("acute", "recent"),

@@ -1,4 +1,5 @@
-"""When the beats come: onset times and kinds of beat for each rhythm, and the atria's own activity in AF and flutter."""
+"""When the beats come: onset times and kinds of beat for each rhythm, and the atria's own activity in AF and
+flutter."""
 
 from __future__ import annotations
 

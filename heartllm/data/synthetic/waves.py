@@ -1,7 +1,7 @@
 """Waves of one beat as a sum of bumps with an exact beginning and end, and their rendering.
 
-A wave is `sin(pi * u**warp)**power` on its support, u running from 0 to 1: unlike a Gaussian it has an onset and an end,
-so the drawn intervals are the true ones. Every bump carries its potential in the eight independent leads, the
+A wave is `sin(pi * u**warp)**power` on its support, u running from 0 to 1: unlike a Gaussian it has an onset and an
+end, so the drawn intervals are the true ones. Every bump carries its potential in the eight independent leads, the
 projection of its heart vector.
 """
 
@@ -19,7 +19,7 @@ P_WAVE, QRS, ST, T_WAVE = range(4)
 # (warp, power) of the bumps: P, QRS, ST, T, and the broad scoop of digitalis.
 SHAPES = {"p": (1.0, 1.6), "qrs": (1.0, 1.7), "st": (0.62, 0.9), "t": (1.45, 2.0), "peak": (1.15, 3.2)}
 SHAPE_NAMES = tuple(SHAPES)
-TABLE_SIZE = 1024
+TABLE_SIZE = 2048
 WINDOW = (-0.40, 0.82)  # seconds around QRS onset
 
 
@@ -90,27 +90,46 @@ def render(
     """
     if not len(onsets):
         return
-    first = np.floor((onsets + WINDOW[0]) * sampling_rate).astype(np.int64)
-    width = int((WINDOW[1] - WINDOW[0]) * sampling_rate)
-    time = ((np.arange(width)[None, :] + first[:, None]) / sampling_rate - onsets[:, None]).astype(np.float32)
-    late = (beat.wave == ST) | (beat.wave == T_WAVE)
-    is_p = beat.wave == P_WAVE
+    late = beat.wave >= ST
     scale = np.where(late[None, :], stretch[:, None], 1.0)
-    shift = np.where(is_p[None, :], -pr_shift[:, None], 0.0)
+    shift = np.where((beat.wave == P_WAVE)[None, :], -pr_shift[:, None], 0.0)
     begin, end = beat.begin * scale + shift, beat.end * scale + shift
-    slope = (TABLE_SIZE + 1) / (end - begin)
-    position = (time[:, None, :] - begin[:, :, None].astype(np.float32)) * slope[:, :, None].astype(np.float32)
+    for wave, chosen in ((P_WAVE, beat.wave == P_WAVE), (QRS, beat.wave == QRS), (ST, late)):
+        if chosen.any() and (wave != P_WAVE or p_present.any()):
+            weight = gain * p_present[:, None] if wave == P_WAVE else gain
+            bumps = (begin[:, chosen], end[:, chosen], beat.shape[chosen], beat.potential[chosen])
+            _render_bumps(onsets, *bumps, gain=weight, out=out, sampling_rate=sampling_rate)
+
+
+def _render_bumps(
+    onsets: Array,
+    begin: Array,
+    end: Array,
+    shape: npt.NDArray[np.int64],
+    potential: Array,
+    *,
+    gain: Array,
+    out: npt.NDArray[np.float32],
+    sampling_rate: float,
+) -> None:
+    """Adds K bumps of B beats: `begin`, `end` (B, K) seconds from onset, `shape` (K,), `potential` (K, 8), `gain` (B,
+    8)."""
+    first = np.floor((onsets + begin.min()) * sampling_rate).astype(np.int64)
+    width = int(np.ceil((end.max() - begin.min()) * sampling_rate)) + 2
+    slope = (TABLE_SIZE + 1) / ((end - begin) * sampling_rate)  # table entries a sample, (B, K)
+    start = (first[:, None] - (onsets[:, None] + begin) * sampling_rate) * slope
+    position = np.arange(width, dtype=np.float32) * slope[:, :, None].astype(np.float32)
+    position += start[:, :, None].astype(np.float32)
     np.clip(position, 0, TABLE_SIZE + 1, out=position)
     index = position.astype(np.int32)
-    index += (beat.shape * (TABLE_SIZE + 2)).astype(np.int32)[None, :, None]
-    shapes = _tables().ravel()[index]
-    shapes *= np.where(is_p[None, :], p_present[:, None], True)[:, :, None]
-    waves = np.matmul(beat.potential.T.astype(np.float32)[None], shapes) * gain[:, :, None].astype(np.float32)
+    index += (shape * (TABLE_SIZE + 2)).astype(np.int32)[None, :, None]
+    waves = np.matmul(potential.T.astype(np.float32)[None], _tables().ravel()[index])
+    waves *= gain[:, :, None].astype(np.float32)
     total = out.shape[1]
-    for number, start in enumerate(first):
-        low, high = max(0, int(start)), min(total, int(start) + width)
+    for number, place in enumerate(first.tolist()):
+        low, high = max(0, place), min(total, place + width)
         if low < high:
-            out[:, low:high] += waves[number, :, low - start : high - start]
+            out[:, low:high] += waves[number, :, low - place : high - place]
 
 
 def template(beat: Beat, sampling_rate: float = 500.0) -> tuple[Array, Array]:

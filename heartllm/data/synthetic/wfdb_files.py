@@ -1,4 +1,5 @@
-"""WFDB records written by hand: one header of text and one interleaved 16-bit file, fast and byte for byte repeatable."""
+"""WFDB records written by hand: one header of text and one interleaved 16-bit file, fast and byte for byte
+repeatable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Writes a synthetic site to disk, in chunks, by several processes, so that an interrupted run goes on where it stopped.
+"""Writes a synthetic site to disk, in chunks, by several processes, so that an interrupted run goes on where it
+stopped.
 
 Each finished chunk leaves its table rows in `parts/`; when all chunks are there the tables are written, then
 `complete.json`, and `parts/` is removed. A folder without `complete.json` is an unfinished site.
@@ -19,24 +20,25 @@ from typing import Any
 
 import numpy as np
 
-from heartllm.data.synthetic import site_a
+from heartllm.data.synthetic import site_a, site_b
 from heartllm.data.synthetic.simulation import DURATION, SITES, draw
 from heartllm.ecg.recording import SAMPLING_RATE
 from heartllm.errors import DataError, UsageError
 
-VERSION = 1  # of the model and the files; a higher one means other recordings for the same seed
+VERSION = 2  # of the model and the files; a higher one means other recordings for the same seed
 CHUNK = 200
 README = """SYNTHETIC, not patients.
 
-These 12-lead ECGs ({rate:g} Hz, {seconds:g} s) were drawn by HeartLLM's heart-vector model with seed {seed}: site {site}, {recordings}
-recordings. Names, ids, dates and devices are invented. truth.csv holds what was drawn. Not for clinical use.
+These 12-lead ECGs ({rate:g} Hz, {seconds:g} s) were drawn by HeartLLM's heart-vector model with seed {seed}: site
+{site}, {recordings} recordings. Names, ids, dates and devices are invented. truth.csv holds what was drawn. Not for
+clinical use.
 """
 
 
 def _layout(site: str) -> Any:
     """The module that knows a site's files and tables."""
-    if site == "a":
-        return site_a
+    if site in SITES:
+        return {"a": site_a, "b": site_b}[site]
     raise UsageError(f"no synthetic site {site!r}", remedy=f"Choose one of {', '.join(SITES)}.")
 
 
@@ -51,8 +53,8 @@ def write_site(
 ) -> Path:
     """Writes synthetic site "a" (PTB-XL's layout) or "b" (MIMIC-IV-ECG's) to `root`/synthetic-a or -b.
 
-    The files depend on `seed` and `recordings` alone, not on `workers`. Interrupted, the same call goes on; finished, it
-    returns at once.
+    The files depend on `seed` and `recordings` alone, not on `workers`. Interrupted, the same call goes on; finished,
+    it returns at once.
 
     Args:
         progress: called with (recordings done, recordings wanted) after every chunk.
