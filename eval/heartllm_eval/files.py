@@ -18,7 +18,17 @@ from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE
 from heartllm_eval.progress import Progress
 from heartllm_eval.runner import RESULTS_FILE
 from heartllm_eval.samples import SAMPLES_FILE, read_samples
-from heartllm_eval.schema import Kind, Prediction, Request, RunRecord, cluster_id, dumps, ids_hash, request_from_json, requests_hash
+from heartllm_eval.schema import (
+    Kind,
+    Prediction,
+    Request,
+    RunRecord,
+    cluster_id,
+    dumps,
+    ids_hash,
+    request_from_json,
+    requests_hash,
+)
 from heartllm_eval.scoring import Options, correct_for_many, evaluate, load_metrics, score_system
 
 REFERENCE_KEYS = ("references", "reference", "answer", "answers", "report", "label", "target")
@@ -42,7 +52,9 @@ def read_references(path: Path, kind: Kind | None = None) -> list[Request]:
             double.append(request.id)
         found[request.id] = request
     if double:
-        raise DataError(f"{len(double):,} ids come twice: {listed(double)}", where=path, remedy="Keep one row for each id.")
+        raise DataError(
+            f"{len(double):,} ids come twice: {listed(double)}", where=path, remedy="Keep one row for each id."
+        )
     if not found:
         raise DataError("no references", where=path, remedy=REFERENCE_HELP)
     kinds = {request.kind for request in found.values()}
@@ -62,12 +74,18 @@ def _request(row: Mapping[str, Any], place: str, kind: Kind | None) -> Request:
     chosen = kind or row.get("kind") or ("report" if name == "report" or row.get("question_type") == "report" else "qa")
     if chosen == "report" and not values:
         raise DataError("a report needs a reference text", where=place, remedy=REFERENCE_HELP)
-    cluster = row.get("cluster") or (cluster_id(str(row.get("dataset", "")), str(row["patient_id"])) if row.get("patient_id") else "")
+    cluster = row.get("cluster") or (
+        cluster_id(str(row.get("dataset", "")), str(row["patient_id"])) if row.get("patient_id") else ""
+    )
     slices = {str(name): str(value) for name, value in dict(row.get("slices") or {}).items()}
     slices.update({name: str(row[name]) for name in ("sex", "age") if name in row})
     record_ids = [str(value) for value in _list(row.get("record_ids", row.get("ecg_id", [])))]
     data = {
-        **{name: value for name, value in row.items() if name in ("question", "question_type", "attribute_type", "dataset", "background")},
+        **{
+            name: value
+            for name, value in row.items()
+            if name in ("question", "question_type", "attribute_type", "dataset", "background")
+        },
         "id": key,
         "kind": chosen,
         "cluster": cluster,
@@ -150,14 +168,21 @@ def score_predictions(
         versions=provenance.versions(),
         source=provenance.source(),
         hardware=provenance.hardware(),
-        settings={"resamples": options.resamples, "confidence": options.confidence, "bootstrap_seed": options.seed, "notes": notes},
+        settings={
+            "resamples": options.resamples,
+            "confidence": options.confidence,
+            "bootstrap_seed": options.seed,
+            "notes": notes,
+        },
         tasks={name: task},
         systems={MODEL: {"kind": "predictions", "model": {"sha256": file_hash(predictions), **(sources or {})}}},
     )
     return _score(record, {name: list(references)}, {(name, MODEL): file.predictions}, options, say)
 
 
-def rescore(folder: Path, *, options: Options | None = None, metrics: Sequence[str] = (), verbosity: int = 1) -> RunRecord:
+def rescore(
+    folder: Path, *, options: Options | None = None, metrics: Sequence[str] = (), verbosity: int = 1
+) -> RunRecord:
     """Scores a run folder once more from its samples, without any model, and writes run.json and results.md anew.
 
     Raises:
@@ -170,27 +195,48 @@ def rescore(folder: Path, *, options: Options | None = None, metrics: Sequence[s
         data = json.loads(path.read_text(encoding="utf-8"))
         tasks, systems, settings = dict(data["tasks"]), dict(data["systems"]), dict(data["settings"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError("not a run folder", where=path, remedy="Name a folder that heartllm-eval run has written.") from None
-    options = options or Options(int(settings["resamples"]), float(settings["confidence"]), int(settings["bootstrap_seed"]))
+        raise DataError(
+            "not a run folder", where=path, remedy="Name a folder that heartllm-eval run has written."
+        ) from None
+    options = options or Options(
+        int(settings["resamples"]), float(settings["confidence"]), int(settings["bootstrap_seed"])
+    )
     requests: dict[str, list[Request]] = {}
     answers: dict[tuple[str, str], dict[str, Prediction]] = {}
     for task, about in tasks.items():
         requests[task] = [request_from_json(row) for _, row in rows(folder / task / REQUESTS_FILE)]
         if requests_hash(requests[task]) != about["requests_hash"]:
-            raise DataError("it is not what the run asked", where=folder / task / REQUESTS_FILE, remedy="Run again in another folder.")
+            raise DataError(
+                "it is not what the run asked",
+                where=folder / task / REQUESTS_FILE,
+                remedy="Run again in another folder.",
+            )
         for system in systems:
             file = folder / task / system / SAMPLES_FILE
             found = {sample.request.id: sample.prediction for sample in read_samples(file)} if file.is_file() else {}
             lacking = [request.id for request in requests[task] if request.id not in found]
             if lacking:
-                raise DataError(f"{len(lacking):,} samples are missing", where=file, remedy="Finish the run with the same command first.")
+                raise DataError(
+                    f"{len(lacking):,} samples are missing",
+                    where=file,
+                    remedy="Finish the run with the same command first.",
+                )
             answers[task, system] = found
         if metrics:
             tasks[task] = {**about, "metrics": list(metrics), "primary": metrics[0]}
-    known = {part: data[part] for part in ("command", "config", "started", "finished", "versions", "source", "hardware", "timing") if part in data}
+    known = {
+        part: data[part]
+        for part in ("command", "config", "started", "finished", "versions", "source", "hardware", "timing")
+        if part in data
+    }
     known["command"] = tuple(known.get("command", ()))
     settings.update(resamples=options.resamples, confidence=options.confidence, bootstrap_seed=options.seed)
-    settings["rescored"] = {"command": list(sys.argv), "versions": provenance.versions(), "source": provenance.source(), "at": provenance.now()}
+    settings["rescored"] = {
+        "command": list(sys.argv),
+        "versions": provenance.versions(),
+        "source": provenance.source(),
+        "at": provenance.now(),
+    }
     record = RunRecord(
         status="running", settings=to_json(settings), tasks=tasks, systems=systems, resumed=int(data.get("resumed", 0)),
         peak_memory_mb=data.get("peak_memory_mb"), **known,
@@ -213,10 +259,16 @@ def _score(
         chosen = load_metrics(about["metrics"])
         systems = [system for system in record.systems if (task, system) in answers]
         with say.bar(f"{task}: scoring", len(requests[task]) * len(systems)) as step:
-            scored = [score_system(system, requests[task], answers[task, system], chosen, progress=step) for system in systems]
-        primary = next(metric.name for name, metric in zip(about["metrics"], chosen, strict=True) if name == about["primary"])
+            scored = [
+                score_system(system, requests[task], answers[task, system], chosen, progress=step) for system in systems
+            ]
+        primary = next(
+            metric.name for name, metric in zip(about["metrics"], chosen, strict=True) if name == about["primary"]
+        )
         tasks[task] = {**about, "primary": primary}
-        result = evaluate(task, requests[task], scored, chosen, slices=about["slices"], compare=primary, options=options)
+        result = evaluate(
+            task, requests[task], scored, chosen, slices=about["slices"], compare=primary, options=options
+        )
         figures += result.figures
         differences += result.differences
         signatures.update({metric.name: str(metric.signature) for metric in chosen})
@@ -243,9 +295,15 @@ def write(record: RunRecord, folder: Path) -> None:
         (folder / RUN_FILE).write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
         (folder / RESULTS_FILE).write_text(tables.markdown(record, title=shlex.join(record.command)), encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path.") from None
+        raise DataError(
+            f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path."
+        ) from None
 
 
 def _slices_of(requests: Sequence[Request]) -> list[str]:
     """Slices that break the requests into more than one part, and few enough to read."""
-    return [name for name in ("question_type", "attribute_type", "sex", "age") if 1 < len({request.slice(name) for request in requests}) <= 20]
+    return [
+        name
+        for name in ("question_type", "attribute_type", "sex", "age")
+        if 1 < len({request.slice(name) for request in requests}) <= 20
+    ]

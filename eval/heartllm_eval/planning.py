@@ -71,7 +71,9 @@ def systems_of(spec: RunSpec, warn: Callable[[str], None]) -> list[System]:
         if blind.is_dir():
             systems.append(System("blind", "heartllm", {**spec.model_args, "checkpoint": str(blind), "ecg": "none"}))
         elif spec.blind:
-            raise UsageError("no such folder", where=f"--blind {blind}", remedy="Name the checkpoint that was trained without ECGs.")
+            raise UsageError(
+                "no such folder", where=f"--blind {blind}", remedy="Name the checkpoint that was trained without ECGs."
+            )
         else:
             warn(f"no blind control: {blind} is absent, and no --blind DIR was given")
         systems.append(System("shuffled", "heartllm", {**spec.model_args, "ecg": "shuffled"}))
@@ -115,7 +117,7 @@ def describe_tasks(spec: RunSpec, planned: Mapping[str, Sequence[Request]]) -> d
 
 
 def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """How often the run in this folder was continued before, this start included (0 for a fresh folder), and its systems.
+    """How often this folder's run was continued, this start included (0 for a fresh folder), and its systems.
 
     Raises:
         UsageError: if the folder holds a run of another configuration; the message shows the difference.
@@ -125,13 +127,21 @@ def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[
         return 0, {}
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        before, resumed, systems = dict(earlier["config"]), int(earlier.get("resumed", 0)), dict(earlier.get("systems") or {})
+        before, resumed, systems = (
+            dict(earlier["config"]),
+            int(earlier.get("resumed", 0)),
+            dict(earlier.get("systems") or {}),
+        )
     except (ValueError, KeyError, TypeError, OSError):
         raise UsageError("not a run record", where=path, remedy="Choose another --output_path.") from None
     if before and before != config:
         found = changes(before, config)
         shown = "; ".join(found[:5]) + (f"; {len(found) - 5} more" if len(found) > 5 else "")
-        raise UsageError(f"the folder holds another run ({shown})", where=f"--output_path {output}", remedy="Choose another folder, or repeat the first command.")
+        raise UsageError(
+            f"the folder holds another run ({shown})",
+            where=f"--output_path {output}",
+            remedy="Choose another folder, or repeat the first command.",
+        )
     return resumed + 1, systems
 
 
@@ -139,9 +149,12 @@ def changes(before: Any, after: Any, path: str = "") -> list[str]:
     """ "limit: 10 -> 20": where two JSON objects differ."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = dict.fromkeys((*before, *after))
-        return [line for key in keys for line in changes(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))]
+        return [
+            line
+            for key in keys
+            for line in changes(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+        ]
     return [] if before == after else [f"{path}: {str(before)[:40]} -> {str(after)[:40]}"]
-
 
 
 def write_requests(output: Path, planned: Mapping[str, Sequence[Request]]) -> None:

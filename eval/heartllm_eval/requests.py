@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Workspace:
                 raise UsageError(
                     f"the dataset {name!r} is needed and no data folder was named",
                     where="--data_root",
-                    remedy="Give --data_root DIR or set HEARTLLM_DATA; the folder holds ptbxl/, ecgqa/, synthetic-a/ and so on.",
+                    remedy="Give --data_root DIR or set HEARTLLM_DATA; it holds ptbxl/, ecgqa/, synthetic-a/, ...",
                 )
             if not self.data_root.is_dir():
                 raise UsageError("no such folder", where=f"--data_root {self.data_root}", remedy="Check the path.")
@@ -59,7 +59,9 @@ class Workspace:
         """
         found = list(self.dataset(name).entries(split))
         if not found:
-            raise DataError(f"{name} has no recordings in split {split!r}", where=self.data_root, remedy="Check the data folder.")
+            raise DataError(
+                f"{name} has no recordings in split {split!r}", where=self.data_root, remedy="Check the data folder."
+            )
         return found
 
     def entry(self, name: str, record_id: str) -> Entry:
@@ -69,7 +71,9 @@ class Workspace:
         try:
             return self._entries[name][record_id]
         except KeyError:
-            raise DataError(f"{name} has no recording {record_id!r}", where=self.data_root, remedy="Check the data folder.") from None
+            raise DataError(
+                f"{name} has no recording {record_id!r}", where=self.data_root, remedy="Check the data folder."
+            ) from None
 
 
 def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = None) -> list[Request]:
@@ -87,7 +91,8 @@ def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = No
     else:
         by_id = {entry.record_id: entry for entry in entries}
         draw = _derived if suite.questions.source == "derived" else _genuine
-        options = _options()
+        from heartllm.data.questions import options
+
         features: dict[str, str] = {}
         requests = [
             _qa_request(suite, question, by_id[question.ecg_id[0]], options(question), features)
@@ -95,7 +100,11 @@ def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = No
             if len(question.ecg_id) == 1 and question.ecg_id[0] in by_id
         ]
     if not requests:
-        raise DataError(f"suite {suite.name} finds nothing to ask in split {chosen!r}", where=workspace.data_root, remedy="Check the data folder.")
+        raise DataError(
+            f"suite {suite.name} finds nothing to ask in split {chosen!r}",
+            where=workspace.data_root,
+            remedy="Check the data folder.",
+        )
     return _unique(requests)
 
 
@@ -103,7 +112,9 @@ def _derived(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split
     from heartllm.data.questions import QuestionBuilder
 
     asked = suite.questions
-    drawn: list[Question] = QuestionBuilder().draw(entries, per_cell=asked.per_cell, seed=asked.seed, paraphrase=asked.paraphrase)
+    drawn: list[Question] = QuestionBuilder().draw(
+        entries, per_cell=asked.per_cell, seed=asked.seed, paraphrase=asked.paraphrase
+    )
     return drawn
 
 
@@ -115,18 +126,17 @@ def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split
     folder = root / suite.questions.files.format(wording=wording, split=split)
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     if not files:
-        raise DataError("no ECG-QA files", where=folder, remedy="Put the split's JSON files there, or ask a suite with derived questions.")
+        raise DataError(
+            "no ECG-QA files",
+            where=folder,
+            remedy="Put the split's JSON files there, or ask a suite with derived questions.",
+        )
     return [question for path in files for question in read_questions(path)]
 
 
-def _options() -> Callable[[Question], tuple[str, ...]]:
-    from heartllm.data import questions as module
-
-    found: Any = getattr(module, "options", None) or module.QuestionBuilder().options
-    return lambda question: tuple(found(question))
-
-
-def _qa_request(suite: Suite, question: Question, entry: Entry, options: tuple[str, ...], features: dict[str, str]) -> Request:
+def _qa_request(
+    suite: Suite, question: Question, entry: Entry, options: tuple[str, ...], features: dict[str, str]
+) -> Request:
     key = digest(suite.dataset, *question.ecg_id, str(question.template_id), question.question, *question.attribute)
     if entry.record_id not in features:
         features[entry.record_id] = patient_background(entry)
@@ -196,7 +206,9 @@ def parse_limit(text: str) -> int | Fraction:
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
     if value <= 0 or (value > 1 and value.denominator != 1):
-        raise UsageError(f"{text!r} is neither a number of requests nor a share", where="--limit", remedy="Write 200 or 0.1.")
+        raise UsageError(
+            f"{text!r} is neither a number of requests nor a share", where="--limit", remedy="Write 200 or 0.1."
+        )
     return int(value) if value.denominator == 1 and "." not in text else value
 
 

@@ -1,9 +1,9 @@
 """A run: plan -> predict -> score -> write. It can be stopped at any moment, and the same command continues it.
 
-    OUT/run.json                        what was run, with what, on what; written first and last
-    OUT/results.md                      the tables
-    OUT/TASK/requests.jsonl             what is asked, with the references
-    OUT/TASK/SYSTEM/samples.jsonl       one line an answer; SYSTEM is "model" or a control
+OUT/run.json                        what was run, with what, on what; written first and last
+OUT/results.md                      the tables
+OUT/TASK/requests.jsonl             what is asked, with the references
+OUT/TASK/SYSTEM/samples.jsonl       one line an answer; SYSTEM is "model" or a control
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,17 +87,17 @@ def run(spec: RunSpec, adapters: Callable[[System, base.Context], base.Adapter] 
     except OSError as error:
         message = f"cannot write ({error.strerror or error})"
         _try_save(state, message)
-        raise DataError(message, where=spec.output, remedy="Make room or choose another --output_path; the same command continues.") from None
+        raise DataError(
+            message, where=spec.output, remedy="Make room or choose another --output_path; the same command continues."
+        ) from None
     except Exception as error:
         _try_save(state, str(error))
         raise
 
 
 def _try_save(state: _State, message: str) -> None:
-    try:
+    with suppress(OSError):  # the disk that is full, most likely; the first error is the one to tell
         state.save(status="error", error=message, finished=provenance.now())
-    except OSError:  # the disk that is full, most likely; the first error is the one to tell
-        pass
 
 
 def _open(spec: RunSpec) -> _State:
@@ -106,7 +107,11 @@ def _open(spec: RunSpec) -> _State:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise DataError(f"cannot write there ({error.strerror})", where=f"--output_path {spec.output}", remedy="Choose another folder.") from None
+        raise DataError(
+            f"cannot write there ({error.strerror})",
+            where=f"--output_path {spec.output}",
+            remedy="Choose another folder.",
+        ) from None
     record = RunRecord(
         status="running",
         command=spec.command or tuple(sys.argv),
@@ -167,33 +172,49 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
 def _check_description(state: _State, system: System, description: Any) -> None:
     known = dict(state.record.systems.get(system.name) or {}).get("model", description)
     if known != description:
+        shown = "; ".join(changes(known, description)[:3])
         raise UsageError(
-            f"{system.name} is another model than the folder's samples come from ({'; '.join(changes(known, description)[:3])})",
+            f"{system.name} is another model than the folder's samples come from ({shown})",
             where=f"--output_path {state.spec.output}",
             remedy="Choose another folder.",
         )
-    systems = {**state.record.systems, system.name: {"kind": system.kind, "model_args": dict(system.model_args), "model": description}}
+    systems = {
+        **state.record.systems,
+        system.name: {"kind": system.kind, "model_args": dict(system.model_args), "model": description},
+    }
     state.save(systems=systems)
 
 
-def _predict(state: _State, system: System, adapter: base.Adapter, task: base.Task, metrics: Sequence[Metric]) -> dict[str, Prediction]:
+def _predict(
+    state: _State, system: System, adapter: base.Adapter, task: base.Task, metrics: Sequence[Metric]
+) -> dict[str, Prediction]:
     """Asks what is not answered yet; every answer is on disk before the next is taken."""
     wanted = {request.id: request for request in task.requests}
     with SampleLog(state.spec.output / task.name / system.name / SAMPLES_FILE) as log:
         pending = [request for request in task.requests if request.id not in log.done]
         if len(pending) < len(wanted):
-            state.say.note(f"{task.name}/{system.name}: {len(wanted) - len(pending):,} of {len(wanted):,} are already answered")
+            state.say.note(
+                f"{task.name}/{system.name}: {len(wanted) - len(pending):,} of {len(wanted):,} are already answered"
+            )
         if pending:
             open_ids = {request.id for request in pending}
             with state.say.bar(f"{task.name}/{system.name}", len(pending)) as step:
                 for prediction in adapter.predict(pending, task):
                     if prediction.id not in open_ids:
-                        raise DataError(f"answered {prediction.id!r} twice or unasked", where=f"model {system.kind}", remedy="Correct the adapter.")
+                        raise DataError(
+                            f"answered {prediction.id!r} twice or unasked",
+                            where=f"model {system.kind}",
+                            remedy="Correct the adapter.",
+                        )
                     open_ids.discard(prediction.id)
                     log.append(_sample(wanted[prediction.id], prediction, metrics))
                     step()
             if open_ids:
-                raise DataError(f"left {len(open_ids):,} requests unanswered", where=f"model {system.kind}", remedy="Correct the adapter.")
+                raise DataError(
+                    f"left {len(open_ids):,} requests unanswered",
+                    where=f"model {system.kind}",
+                    remedy="Correct the adapter.",
+                )
         found = {key: sample.prediction for key, sample in log.done.items() if key in wanted}
     _count_failures(state, system, task, list(found.values()))
     return found
@@ -209,7 +230,10 @@ def _sample(request: Request, prediction: Prediction, metrics: Sequence[Metric])
 def _count_failures(state: _State, system: System, task: base.Task, predictions: Sequence[Prediction]) -> None:
     failed = [prediction for prediction in predictions if prediction.error]
     if failed:
-        state.warn(f"{task.name}/{system.name}: {len(failed):,} of {len(predictions):,} requests have no answer and count as wrong (first: {failed[0].error})")
+        state.warn(
+            f"{task.name}/{system.name}: {len(failed):,} of {len(predictions):,} requests have no answer and count as "
+            f"wrong (first: {failed[0].error})"
+        )
     if system.kind != "predictions" and len(failed) > MAX_FAILED_SHARE * len(predictions):
         raise DataError(
             f"{len(failed):,} of {len(predictions):,} requests failed; the first: {failed[0].error}",
@@ -232,9 +256,16 @@ def _score(
     for suite in state.spec.suites:
         requests, chosen = planned[suite.name], metrics[suite.name]
         with state.say.bar(f"{suite.name}: scoring", len(requests) * len(systems)) as step:
-            scored = [score_system(system.name, requests, answers[suite.name, system.name], chosen, progress=step) for system in systems]
-        primary = next(metric.name for name, metric in zip(suite.metric_names, chosen, strict=True) if name == suite.primary_metric)
-        result = evaluate(suite.name, requests, scored, chosen, slices=suite.slices, compare=primary, options=state.spec.options)
+            scored = [
+                score_system(system.name, requests, answers[suite.name, system.name], chosen, progress=step)
+                for system in systems
+            ]
+        primary = next(
+            metric.name for name, metric in zip(suite.metric_names, chosen, strict=True) if name == suite.primary_metric
+        )
+        result = evaluate(
+            suite.name, requests, scored, chosen, slices=suite.slices, compare=primary, options=state.spec.options
+        )
         figures += result.figures
         differences += result.differences
         signatures.update({metric.name: str(metric.signature) for metric in chosen})

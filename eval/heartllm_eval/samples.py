@@ -1,4 +1,4 @@
-"""samples.jsonl: one line a sample, written as soon as it is there, so that a killed run loses nothing but its last line."""
+"""samples.jsonl: one line a sample, written as soon as it is there; a killed run loses nothing but its last line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def read_samples(path: Path) -> Iterator[Sample]:
                 yield sample_from_json(json.loads(line.decode("utf-8")))
             except (ValueError, TypeError, AttributeError) as error:
                 place = f"{path}, line {number}"
-                raise DataError(f"not a sample ({error})", where=place, remedy="Remove the line; the same command asks it again.") from None
+                raise DataError(
+                    f"not a sample ({error})", where=place, remedy="Remove the line; the same command asks it again."
+                ) from None
 
 
 class SampleLog:
@@ -52,7 +54,9 @@ class SampleLog:
         self._stream = self.path.open("ab")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._stream is not None:
             self._stream.close()
 

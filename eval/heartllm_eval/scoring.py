@@ -71,7 +71,9 @@ def score_system(
     return Scored(system, rows)
 
 
-def slice_masks(requests: Sequence[Request], slices: Sequence[str]) -> dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+def slice_masks(
+    requests: Sequence[Request], slices: Sequence[str]
+) -> dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """ "all" and every "name=value" that occurs -> which requests it holds; by name, then value."""
     masks = {"all": np.ones(len(requests), dtype=np.bool_)}
     for name in slices:
@@ -100,7 +102,7 @@ def evaluate(
         metrics: what `systems` were scored with.
         slices: what to break down by, beside "all".
         compare: the name of the metric that differences are taken of (every figure of it), over all requests and by
-            question type; none without it. Smaller slices are shown but not tested, which Holm's correction would pay for.
+            question type; none without it. Smaller slices are shown but not tested: Holm's correction would pay for it.
         options: resamples, confidence, seed.
     """
     options = options or Options()
@@ -118,17 +120,30 @@ def evaluate(
                 for column, figure in enumerate(metric.figures):
                     key = (system.system, label)
                     found = stats.interval(
-                        float(values[key][column]), draws[key][:, column], clusters=clusters, confidence=options.confidence
+                        float(values[key][column]),
+                        draws[key][:, column],
+                        clusters=clusters,
+                        confidence=options.confidence,
                     )
                     result.figures.append(
                         Figure(
-                            task, system.system, metric.full_name(figure), label, _number(found.value), found.low, found.high,
-                            counted, clusters, options.confidence,
+                            task=task,
+                            system=system.system,
+                            metric=metric.full_name(figure),
+                            slice=label,
+                            value=_number(found.value),
+                            low=found.low,
+                            high=found.high,
+                            n=counted,
+                            clusters=clusters,
+                            confidence=options.confidence,
                         )
-                    )  # fmt: skip
+                    )
             if compare == metric.name and (label == "all" or label.startswith("question_type=")):
                 for control in systems[1:]:
-                    result.differences += _differences(task, metric, systems[0], control, label, mask, clusters, draws, values, options)
+                    result.differences += _differences(
+                        task, metric, systems[0], control, label, mask, clusters, draws, values, options
+                    )
     return result
 
 
@@ -140,7 +155,7 @@ def _resample(
     clusters: int,
     options: Options,
 ) -> tuple[dict[tuple[str, str], Array], dict[tuple[str, str], Array]]:
-    """Bootstrap scores (resamples, figures) and point scores (figures,) by system and slice, all from the same draws."""
+    """Bootstrap scores (resamples, figures) and scores (figures,) by system and slice, all from the same draws."""
     keys = [(system.system, label) for system in systems for label in masks]
     totals: Array = np.zeros((clusters, len(keys), metric.width))
     for position, (system, label) in enumerate((system, label) for system in systems for label in masks):
@@ -183,10 +198,23 @@ def _differences(
             p = stats.paired_bootstrap_p(value, delta)
         found.append(
             Difference(
-                task, system.system, control.system, metric.full_name(figure), label, _number(value), between.low, between.high,
-                _number(p), None, test, counted, clusters, only_model, only_control,
+                task=task,
+                system=system.system,
+                control=control.system,
+                metric=metric.full_name(figure),
+                slice=label,
+                value=_number(value),
+                low=between.low,
+                high=between.high,
+                p=_number(p),
+                p_holm=None,
+                test=test,
+                n=counted,
+                clusters=clusters,
+                only_model=only_model,
+                only_control=only_control,
             )
-        )  # fmt: skip
+        )
     return found
 
 

@@ -61,7 +61,7 @@ class Interval:
 
 
 def interval(value: float, draws: Array, *, clusters: int, confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval from bootstrap scores (resamples,). Resamples in which nothing was scored (NaN) are left out."""
+    """The percentile interval of bootstrap scores (resamples,); resamples in which nothing was scored are left out."""
     kept = draws[~np.isnan(draws)]
     if clusters < MIN_CLUSTERS or kept.size == 0 or math.isnan(value):
         return Interval(value, None, None)
@@ -90,13 +90,17 @@ def bootstrap(
     values = score(totals.sum(axis=0))
     draws = np.concatenate([score(part) for part in resample_totals(totals, resamples=resamples, seed=seed)])
     return [
-        interval(float(value), draws[:, column], clusters=totals.shape[0], confidence=confidence) for column, value in enumerate(values)
+        interval(float(value), draws[:, column], clusters=totals.shape[0], confidence=confidence)
+        for column, value in enumerate(values)
     ]
 
 
 def paired_bootstrap_p(value: float, draws: Array) -> float:
-    """Two-sided p that a difference is 0, from bootstrap differences (resamples,): how often the draws, shifted to a mean of
-    0, lie at least as far from 0 as the observed difference (Riezler and Maxwell 2005; the same in sacreBLEU)."""
+    """Two-sided p that a difference is 0, from bootstrap differences (resamples,).
+
+    How often the draws, shifted to a mean of 0, lie at least as far from 0 as the observed difference (Riezler and
+    Maxwell 2005; the same in sacreBLEU).
+    """
     kept = draws[~np.isnan(draws)]
     if kept.size == 0 or math.isnan(value):
         return math.nan

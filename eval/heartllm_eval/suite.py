@@ -158,7 +158,9 @@ def select(tasks: Sequence[str], include: Sequence[Path] = ()) -> list[Suite]:
         matching = [suites[task]] if task in suites else [suite for suite in suites.values() if task in suite.tags]
         if not matching:
             near = difflib.get_close_matches(task, [*suites, *tags], n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known tasks: {', '.join(suites)}; tags: {', '.join(tags)}."
+            hint = (
+                f"Did you mean {near[0]!r}?" if near else f"Known tasks: {', '.join(suites)}; tags: {', '.join(tags)}."
+            )
             raise UsageError(f"unknown task {task!r}", where="--tasks", remedy=hint)
         chosen.update((suite.name, suite) for suite in matching)
     return list(chosen.values())

@@ -1,4 +1,4 @@
-"""The tables of a run: which rows and columns, for the screen and as Markdown. Numbers come from run.json's figures only."""
+"""The tables of a run, for the screen and as Markdown. All numbers come from the run record."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ class Table:
         from rich.table import Table as Rich
         from rich.text import Text
 
-        shown = Rich(title=Text(self.title), title_justify="left", title_style="bold")
+        console.print(Text(self.title, style="bold"), soft_wrap=True)
+        shown = Rich()
         for index, column in enumerate(self.columns):
-            shown.add_column(Text(column), justify="left" if index == 0 else "right")
+            shown.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
         for row in self.rows:
             shown.add_row(*(Text(cell) for cell in row))
         console.print(shown)
         for note in self.notes:
-            console.print(Text(note, style="dim"))
+            console.print(Text(note, style="dim"), soft_wrap=True)
         console.print()
 
 
@@ -70,7 +71,9 @@ class _Lookup:
         return self._by.get((system, metric, label))
 
     def values(self, name: str) -> list[str]:
-        found = dict.fromkeys(figure.slice.partition("=")[2] for figure in self.figures if figure.slice.startswith(f"{name}="))
+        found = dict.fromkeys(
+            figure.slice.partition("=")[2] for figure in self.figures if figure.slice.startswith(f"{name}=")
+        )
         order = {value: rank for rank, value in enumerate(TYPE_ORDER)}
         return sorted(found, key=lambda value: (order.get(value, len(order)), value))
 
@@ -109,10 +112,11 @@ def _notes(record: RunRecord, about: Mapping[str, Any], metrics: Iterable[str], 
     names = dict.fromkeys(name.partition("/")[0] for name in metrics)
     confidence = next((figure.confidence for figure in record.figures), 0.95)
     unit = about.get("cluster", "patient")
+    shown = f"{clusters:,} {unit}{'' if clusters == 1 else 's'}"
     limit = f" A seeded subset (--limit {about['limit']})." if about.get("limit") else ""
     intervals = (
         f"In brackets: {confidence:.0%} interval, percentile bootstrap by {unit} "
-        f"({clusters:,} {unit}s, {record.settings.get('resamples', 0):,} resamples).{limit}"
+        f"({shown}, {record.settings.get('resamples', 0):,} resamples).{limit}"
     )
     return (intervals, *(f"`{record.signatures.get(name, name)}`" for name in names))
 
@@ -141,17 +145,28 @@ def _qa_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record: Run
         rows = [(system, *(cell(lookup.get(system, metric, "all")) for metric in others)) for system in lookup.systems]
         headers = [f"{metric} (n={lookup.count('all', metric)})" for metric in others]
         other_notes = _notes(record, about, others, _clusters(lookup, primary))
-        tables.append(Table(f"{title}: the same answers under other rules, %", ("system", *headers), tuple(rows), other_notes))
+        tables.append(
+            Table(f"{title}: the same answers under other rules, %", ("system", *headers), tuple(rows), other_notes)
+        )
     return tables
 
 
 def _slice_table(lookup: _Lookup, title: str, metric: str, name: str, notes: tuple[str, ...]) -> Table:
     values = lookup.values(name)
     rows = [
-        (value, lookup.count(f"{name}={value}", metric), *(cell(lookup.get(system, metric, f"{name}={value}")) for system in lookup.systems))
+        (
+            value,
+            lookup.count(f"{name}={value}", metric),
+            *(cell(lookup.get(system, metric, f"{name}={value}")) for system in lookup.systems),
+        )
         for value in values
     ]
-    return Table(f"{title}: {metric} by {name.replace('_', ' ')}, %", (name.replace("_", " "), "n", *lookup.systems), tuple(rows), notes)
+    return Table(
+        f"{title}: {metric} by {name.replace('_', ' ')}, %",
+        (name.replace("_", " "), "n", *lookup.systems),
+        tuple(rows),
+        notes,
+    )
 
 
 def _report_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record: RunRecord) -> list[Table]:
@@ -165,10 +180,14 @@ def _report_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record:
         count = lookup.count("all", metrics[0])
         tables.append(Table(f"{title}: {profile} profile (n={count})", ("system", *headers), tuple(rows), notes))
     tables += _difference_table(record.differences, task, title, str(about["primary"]))
-    primary = next((metric for metric in reversed(lookup.metrics) if metric.partition("/")[0] == about["primary"]), None)
+    primary = next(
+        (metric for metric in reversed(lookup.metrics) if metric.partition("/")[0] == about["primary"]), None
+    )
     for name in about["slices"]:
         if primary and len(lookup.values(name)) > 1:
-            tables.append(_slice_table(lookup, title, primary, name, _notes(record, about, [primary], _clusters(lookup, primary))))
+            tables.append(
+                _slice_table(lookup, title, primary, name, _notes(record, about, [primary], _clusters(lookup, primary)))
+            )
     return tables
 
 
@@ -187,12 +206,17 @@ def _difference_table(differences: Sequence[Difference], task: str, title: str, 
     for part in sorted(chosen, key=lambda part: controls.index(part.control)):
         between = "–" if part.low is None or part.high is None else f"[{part.low:+.1f}, {part.high:+.1f}]"
         value = "–" if part.value is None else f"{part.value:+.1f}"
-        what = short(part.slice.partition("=")[2] or part.slice) + (f" {part.metric.partition('/')[2]}" if "/" in part.metric else "")
+        what = short(part.slice.partition("=")[2] or part.slice) + (
+            f" {part.metric.partition('/')[2]}" if "/" in part.metric else ""
+        )
         flips = f"{part.only_model} / {part.only_control}" if part.only_model is not None else "–"
-        rows.append((f"{part.system} − {part.control}", what, f"{part.n:,}", value, between, flips, _p(part.p), _p(part.p_holm)))
+        rows.append(
+            (f"{part.system} − {part.control}", what, f"{part.n:,}", value, between, flips, _p(part.p), _p(part.p_holm))
+        )
         tests.add(part.test)
     said = {
-        "mcnemar": "p: McNemar's exact test, two-sided; it takes questions as independent, while the interval is paired and by patient.",
+        "mcnemar": "p: McNemar's exact test, two-sided; it takes questions as independent; "
+        "the interval is paired and by patient.",
         "bootstrap": "p: paired bootstrap by patient, two-sided.",
     }
     notes = (*(said[test] for test in sorted(tests)), "Holm's correction runs over all differences of this run.")
@@ -206,7 +230,8 @@ def markdown(record: RunRecord, *, title: str) -> str:
         f"# {title}",
         "",
         f"Status: {record.status}. Finished: {record.finished or '–'}. "
-        f"Code: {record.source.get('commit') or 'installed package'}{' with changes' if record.source.get('dirty') else ''}, "
+        f"Code: {record.source.get('commit') or 'installed package'}"
+        f"{' with changes' if record.source.get('dirty') else ''}, "
         f"heartllm {record.versions.get('heartllm', '–')}.",
         "",
     ]

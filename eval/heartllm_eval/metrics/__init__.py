@@ -1,15 +1,15 @@
 """The metrics, by name. Three lines score a file from Python, without torch:
 
-    from heartllm_eval.metrics import get_metric
-    metric = get_metric("exact_match.strict")
-    right, counted = metric.statistics("Yes.", request)
+>>> from heartllm_eval.metrics import get_metric
+>>> metric = get_metric("exact_match.strict")
+>>> right, counted = metric.statistics("Yes.", request)
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 from heartllm.errors import UsageError
@@ -43,7 +43,7 @@ def check_metric(name: str, *, where: str = "metrics") -> None:
         raise UsageError(f"unknown metric {name!r}", where=where, remedy=hint)
 
 
-@lru_cache(maxsize=None)
+@cache
 def get_metric(name: str) -> Metric:
     """The metric called `name`.
 

@@ -12,6 +12,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from heartllm import __version__
 from heartllm_eval.schema import Kind, Request
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -24,7 +25,7 @@ class Signature:
         self.parts = {key: str(value) for key, value in parts.items()}
 
     def __str__(self) -> str:
-        return "|".join(f"{key}:{value}" for key, value in self.parts.items())
+        return "|".join(f"{key}:{value}" for key, value in {**self.parts, "version": __version__}.items())
 
 
 class Metric(ABC):
@@ -55,12 +56,16 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, totals: Array) -> Array:
-        """Scores in per cent, shape (..., figures), of summed statistics of shape (..., width); NaN where there is nothing."""
+        """Scores in per cent (..., figures) of summed statistics (..., width); NaN where nothing was scored."""
 
     def sample_scores(self, statistics: tuple[float, ...]) -> dict[str, float]:
         """The per-sample figures that are written beside a sample, by full name."""
         values = self.score(np.asarray(statistics, dtype=np.float64))
-        return {self.full_name(figure): float(value) for figure, value in zip(self.figures, values, strict=True) if value == value}
+        return {
+            self.full_name(figure): float(value)
+            for figure, value in zip(self.figures, values, strict=True)
+            if value == value
+        }
 
     def full_name(self, figure: str) -> str:
         """ "bleu.standard/bleu4", or just the metric's name where it gives one number."""

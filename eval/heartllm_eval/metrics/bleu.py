@@ -41,7 +41,8 @@ def sentence_bleu(references: Sequence[Sequence[str]], hypothesis: Sequence[str]
     closest = min((abs(len(reference) - length), len(reference)) for reference in references)[1]
     brevity = 1.0 if length > closest else math.exp(1 - closest / length)
     return tuple(
-        brevity * math.exp(math.fsum(weight * math.log(value) for weight, value in zip(weights, precisions, strict=False)))
+        brevity
+        * math.exp(math.fsum(weight * math.log(value) for weight, value in zip(weights, precisions, strict=False)))
         for weights in HEARTLLM_WEIGHTS
     )
 
@@ -55,7 +56,15 @@ class SentenceBLEU(MeanMetric):
 
     @property
     def signature(self) -> Signature:
-        return Signature(metric="bleu", profile="heartllm", case="mixed", tok="whitespace", smooth="method1", weights="1,.5,.33,.25", agg="mean")
+        return Signature(
+            metric="bleu",
+            profile="heartllm",
+            case="mixed",
+            tok="whitespace",
+            smooth="method1",
+            weights="1,.5,.33,.25",
+            agg="mean",
+        )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
         return *sentence_bleu([reference.split() for reference in request.references], prediction.split()), 1.0
@@ -79,7 +88,15 @@ class CorpusBLEU(Metric):
     def signature(self) -> Signature:
         from sacrebleu import __version__
 
-        return Signature(metric="bleu", profile="standard", case="mixed", tok="13a", smooth="exp", agg="corpus", sacrebleu=__version__)
+        return Signature(
+            metric="bleu",
+            profile="standard",
+            case="mixed",
+            tok="13a",
+            smooth="exp",
+            agg="corpus",
+            sacrebleu=__version__,
+        )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
         found = self._bleu.sentence_score(prediction, list(request.references))

@@ -1,7 +1,8 @@
-"""Exact match on sets of answer classes, in the three forms that are in use. They are not comparable; each says which it is.
+"""Exact match on sets of answer classes, in three forms that are in use and not comparable; each says which it is.
 
-A model writes several answers as "a; b" (`ANSWER_SEPARATOR`). A comma cannot separate answers, because an ECG-QA class
-holds two ("bigeminal pattern (unknown origin, supraventricular, or ventricular)"); no class holds a period or a semicolon.
+A model writes several answers as "a; b" (`ANSWER_SEPARATOR`). A comma cannot separate answers, because an ECG-QA
+class holds two ("bigeminal pattern (unknown origin, supraventricular, or ventricular)"); no class holds a period or a
+semicolon.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def normalise(text: str) -> str:
 
 
 def parse_answers(text: str) -> frozenset[str]:
-    """The set of normalised answers in a model's text: split at semicolons, periods and line ends; empty parts dropped."""
+    """The set of normalised answers in a text: split at semicolons, periods and line ends; empty parts dropped."""
     return frozenset(filter(None, (normalise(part) for part in _SPLIT.split(text))))
 
 
@@ -71,7 +72,15 @@ class StrictExactMatch(_ExactMatch):
 
     @property
     def signature(self) -> Signature:
-        return Signature(metric="exact_match", variant="strict", case="no", space="collapsed", unicode="nfkc", split="[;.newline]", match="set")
+        return Signature(
+            metric="exact_match",
+            variant="strict",
+            case="no",
+            space="collapsed",
+            unicode="nfkc",
+            split="[;.newline]",
+            match="set",
+        )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
         return float(parse_answers(prediction) == reference_set(request.references)), 1.0
@@ -104,7 +113,14 @@ class OfficialLLMExactMatch(_ExactMatch):
 
     @property
     def signature(self) -> Signature:
-        return Signature(metric="exact_match", variant="official_llm", case="no", extract="longest_first", boundary="word", match="set")
+        return Signature(
+            metric="exact_match",
+            variant="official_llm",
+            case="no",
+            extract="longest_first",
+            boundary="word",
+            match="set",
+        )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
         if not request.options:

@@ -1,4 +1,4 @@
-"""ROUGE-1, 2 and L (F measure): as the `rouge` 1.0.1 package computes them (`heartllm`), and as Google's rouge-score does (`standard`)."""
+"""ROUGE-1, 2 and L (F): as the `rouge` 1.0.1 package has them (`heartllm`), and as rouge-score has (`standard`)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,16 @@ class SetROUGE(MeanMetric):
 
     @property
     def signature(self) -> Signature:
-        return Signature(metric="rouge", profile="heartllm", case="mixed", tok="whitespace", split="[.]", count="set", like="rouge-1.0.1", agg="mean")
+        return Signature(
+            metric="rouge",
+            profile="heartllm",
+            case="mixed",
+            tok="whitespace",
+            split="[.]",
+            count="set",
+            like="rouge-1.0.1",
+            agg="mean",
+        )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
         scores = [rouge_1_0_1(prediction, reference) for reference in request.references]
@@ -100,7 +109,15 @@ class StandardROUGE(MeanMetric):
     def signature(self) -> Signature:
         from importlib.metadata import version
 
-        return Signature(metric="rouge", profile="standard", case="lower", tok="a-z0-9", stem="no", agg="mean", rouge_score=version("rouge-score"))
+        return Signature(
+            metric="rouge",
+            profile="standard",
+            case="lower",
+            tok="a-z0-9",
+            stem="no",
+            agg="mean",
+            rouge_score=version("rouge-score"),
+        )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
         scores = [self._scorer.score(reference, prediction) for reference in request.references]

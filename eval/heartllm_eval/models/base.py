@@ -115,7 +115,9 @@ def parse_model_args(text: str) -> dict[str, str]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"{part!r} is not of the form k=v", where="--model_args", remedy="Write checkpoint=DIR,ecg=none.")
+            raise UsageError(
+                f"{part!r} is not of the form k=v", where="--model_args", remedy="Write checkpoint=DIR,ecg=none."
+            )
         if key.strip() in found:
             raise UsageError(f"{key.strip()!r} comes twice", where="--model_args", remedy="Give it once.")
         found[key.strip()] = value.strip()
@@ -137,7 +139,9 @@ def adapter_class(kind: str) -> Callable[..., Adapter]:
     try:
         return cast("Callable[..., Adapter]", getattr(importlib.import_module(module), name))
     except AttributeError:
-        raise UsageError(f"{module} has no {name!r}", where=f"--model {kind}", remedy="Correct the package's entry point.") from None
+        raise UsageError(
+            f"{module} has no {name!r}", where=f"--model {kind}", remedy="Correct the package's entry point."
+        ) from None
 
 
 def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapter:

@@ -1,4 +1,4 @@
-"""The controls that look at no ECG: majority, constant, and the ceiling. (Blind and shuffled are runs of `heartllm`.)"""
+"""Controls that look at no ECG: majority, constant, and the ceiling. (Blind and shuffled are runs of `heartllm`.)"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A HeartLLM checkpoint; with `ecg=shuffled` or `ecg=none` the same checkpoint under a control. Torch loads only here."""
+"""A HeartLLM checkpoint; with `ecg=shuffled` or `ecg=none` the same under a control. Torch loads only here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class HeartLLM:
         if ecg not in ECG_MODES:
             raise UsageError(f"ecg={ecg!r}", where="--model_args", remedy=f"Choose one of: {', '.join(ECG_MODES)}.")
         if threads is not None and not (threads.isdigit() and int(threads) > 0):
-            raise UsageError(f"threads={threads!r}", where="--model_args", remedy="Write a whole number, as in threads=2.")
+            raise UsageError(
+                f"threads={threads!r}", where="--model_args", remedy="Write a whole number, as in threads=2."
+            )
         self.context, self.ecg = context, ecg
         self.responder = _responder(Path(checkpoint), context.device, int(threads) if threads else None)
         self._codes: dict[tuple[str, str], Codes | str] = {}
@@ -74,7 +76,7 @@ class HeartLLM:
                 yield Prediction(request.id, text)
 
     def codes(self, dataset: str, record_id: str) -> Codes | str:
-        """The codes (313,) of a recording, from the cache folder if there is one; or, for a bad recording, what is wrong with it."""
+        """The codes (313,) of a recording, from the cache if there is one; of a bad recording, what is wrong."""
         key = (dataset, record_id)
         if key not in self._codes:
             try:
@@ -113,12 +115,12 @@ def by_recording(requests: Sequence[Request]) -> list[Request]:
     """The requests with those about one recording next to each other, recordings in order of first appearance."""
     groups: dict[tuple[str, ...], list[Request]] = defaultdict(list)
     for request in requests:
-        groups[request.dataset, *request.record_ids].append(request)
+        groups[(request.dataset, *request.record_ids)].append(request)
     return [request for group in groups.values() for request in group]
 
 
 def shuffled_recordings(requests: Sequence[Request], seed: int) -> dict[str, str]:
-    """Recording -> the recording shown instead of it: a seeded one-to-one exchange in which nobody gets an ECG of their own.
+    """Recording -> the recording shown instead: a seeded one-to-one exchange in which nobody gets an ECG of their own.
 
     Recordings are put in a random order with each patient's together and moved on by the largest number of recordings
     that one patient has, which leads out of every patient's block.

