@@ -6,7 +6,7 @@
 #   make reference   train the reference checkpoint again (hours; resumable)
 #   make setup       only set up
 #
-# Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS.
+# Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO (.cache/demo), DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -19,7 +19,7 @@ STAMP := $(VENV)/.set-up
 
 DEMO_RECORDINGS ?= 200
 DEMO_SEED ?= 2026
-DEMO := .cache/demo
+DEMO ?= .cache/demo
 CHECKPOINT ?= reports/reference/checkpoint
 PYTEST_ARGS ?=
 
@@ -52,7 +52,7 @@ demo: $(STAMP)
 	@test -d $(CHECKPOINT) || { echo "error: $(CHECKPOINT): no such checkpoint. Train it with: make reference" >&2; exit 1; }
 	rm -rf $(DEMO)
 	$(BIN)/heartllm data synth --site a --recordings $(DEMO_RECORDINGS) --seed $(DEMO_SEED) --data_root $(DEMO)/data
-	$(BIN)/heartllm-eval run --model heartllm --model_args checkpoint=$(CHECKPOINT) --tasks synthetic_a_qa,synthetic_a_reports --controls majority,blind,shuffled --data_root $(DEMO)/data --output_path $(DEMO)/run
+	$(BIN)/heartllm-eval run --model heartllm --model_args checkpoint=$(CHECKPOINT) --tasks synthetic_a_qa,synthetic_a_reports --controls --data_root $(DEMO)/data --output_path $(DEMO)/run
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)

@@ -58,7 +58,7 @@ class Block:
     document: str
     line: int
     language: str
-    run: bool
+    marks: tuple[str, ...]
     text: str
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ def blocks(document: str) -> list[Block]:
         if opened is None and (match := re.match(r"^\s*```(\S*)\s*(.*)$", line)):
             opened, lines = (number, match[1], match[2].split()), []
         elif opened is not None and line.strip() == "```":
-            found.append(Block(document, opened[0], opened[1], "run" in opened[2], "\n".join(lines) + "\n"))
+            found.append(Block(document, opened[0], opened[1], tuple(opened[2]), "\n".join(lines) + "\n"))
             opened = None
         elif opened is not None:
             lines.append(line)
@@ -84,6 +84,7 @@ def blocks(document: str) -> list[Block]:
 def commands(text: str) -> list[list[str]]:
     """The commands of a shell block as words: continued lines joined, comments, prompts and VARIABLE=value dropped."""
     found = []
+    text = re.sub(r"<< *'(\w+)'\n.*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)  # what a here-document holds
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         assert "&&" not in words, f"one command a line, please: {line}"
@@ -214,9 +215,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def runnable() -> list[Any]:
+    """The blocks to execute; `sh run model` needs the model stack."""
+    chosen = [block for block in ALL_BLOCKS if "run" in block.marks]
+    return [pytest.param(b, id=str(b), marks=[pytest.mark.model] if "model" in b.marks else []) for b in chosen]
+
+
 @pytest.mark.slow
-@pytest.mark.model
-@pytest.mark.parametrize("block", [b for b in ALL_BLOCKS if b.run], ids=str)
+@pytest.mark.parametrize("block", runnable())
 def test_runnable_blocks_run(block: Block, workplace: Path) -> None:
     environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     shell = ["bash", "-eu", "-o", "pipefail", "-c"] if block.language != "python" else [sys.executable, "-c"]
@@ -224,6 +230,20 @@ def test_runnable_blocks_run(block: Block, workplace: Path) -> None:
         [*shell, block.text], cwd=workplace, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert run.returncode == 0, f"{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_demo_runs(tmp_path: Path) -> None:
+    """`make demo` on few recordings, where its checkpoint is and the running environment was made by `make setup`."""
+    place = [f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}", "DEMO_RECORDINGS=40"]
+    if not (ROOT / "reports" / "reference" / "checkpoint").is_dir():
+        pytest.skip("no reference checkpoint yet: make reference")
+    if subprocess.run(["make", "-q", "setup", *place], cwd=ROOT, check=False).returncode:
+        pytest.skip("this environment was not made by `make setup`, or is out of date")
+    run = subprocess.run(["make", "demo", *place], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, f"{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
+    assert (tmp_path / "demo" / "run" / "run.json").exists()
 
 
 def anchors(document: Path) -> set[str]:
