@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.data.records import NOISE_KINDS, Entry, Labels
-from heartllm.data.statements import BY_NAME, superclasses
+from heartllm.data.statements import BY_NAME, STATEMENTS, superclasses
 from heartllm.data.templates import FEATURES, LEAD_GROUPS, LOCATED_FORM, NO_STAGE, NORMAL, POOLS, RANGES
 
 # ECG-QA's normal ranges in milliseconds, inclusive (None: no bound on that side). Its range for the corrected QT is
@@ -35,6 +35,8 @@ NORMAL_RANGES: dict[str, tuple[float | None, float | None]] = {
     "qt interval": (330.0, 430.0),
     "qt corrected": (330.0, 430.0 / math.sqrt(0.6)),
 }
+
+NOT_ABNORMAL = frozenset((NORMAL, STATEMENTS["SR"].name))  # for "any kind of abnormal symptoms"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _any(labels: Labels, view: str) -> set[str] | None:
     if labels.statements is None:
         return None
     if view == "any abnormal":
-        return set(POOLS[view]) if set(labels.statements) - {NORMAL} else set()
+        return set(POOLS[view]) if set(labels.statements) - NOT_ABNORMAL else set()
     found = _statements(labels, view.removeprefix("any "))
     return set(POOLS[view]) if found else set()
 

@@ -5,8 +5,9 @@ ECG-QA does: by cells of template, attribute and answer, so that answers are nea
 Rows are marked `derived`. The sizes are those that the released PTB-XL test rows show (20 "yes" and 40 "no", 2 for each
 answer of a choice, about 40 for a combination of answers), scaled by `per_cell`:
 
-- verify: up to `per_cell` recordings for "yes" and for "not sure", and `no_per_yes` times as many "no" as "yes". Half
-  of the "no" to a question about one lead have the attribute in other leads.
+- verify: up to `per_cell` recordings for "yes" and for "not sure", and `no_per_yes` times as many "no" as "yes"; never
+  more "yes" than there are "no", so that no question can be answered with "yes" unseen. Half of the "no" to a question
+  about one lead have the attribute in other leads.
 - choose: a tenth of `per_cell` for each answer (a, b, both, none). A template uses a recording once: with 630 pairs of
   diagnoses its rows would otherwise swamp all others. Which candidate is named first is drawn too.
 - query: twice `per_cell` for each combination of answers.
@@ -196,7 +197,7 @@ class QuestionBuilder:
         self, asked: Asked, filled: list[Cell], findings: Findings, per_cell: int, random: np.random.Generator
     ) -> list[Cell]:
         sizes = {cell.answer[0]: len(cell.rows) for cell in filled}
-        yes = min(per_cell, sizes.get(YES, 0))
+        yes = min(per_cell, sizes.get(YES, 0), sizes.get(NO, 0))
         unsure = min(per_cell, sizes.get(NOT_SURE, 0), math.ceil(self.no_per_yes * yes) if yes else per_cell)
         no = math.ceil(self.no_per_yes * (yes or unsure))
         shares = {YES: yes, NOT_SURE: unsure, NO: no}
