@@ -64,7 +64,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
-            raise UsageError(f"expected a table, found {type(value).__name__}", where=where, remedy="Write it as a TOML table.")
+            raise UsageError(
+                f"expected a table, found {type(value).__name__}", where=where, remedy="Write it as a TOML table."
+            )
         return from_dict(hint, value, where=where)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in inner:
@@ -78,12 +80,18 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UsageError(f"expected a list, found {type(value).__name__}", where=where, remedy="Write it as [a, b].")
+            raise UsageError(
+                f"expected a list, found {type(value).__name__}", where=where, remedy="Write it as [a, b]."
+            )
         return tuple(_convert(inner[0], part, where) for part in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
-        raise UsageError(f"expected {hint.__name__}, found {type(value).__name__} ({value!r})", where=where, remedy="Correct the value.")
+        raise UsageError(
+            f"expected {hint.__name__}, found {type(value).__name__} ({value!r})",
+            where=where,
+            remedy="Correct the value.",
+        )
     return value
 
 
@@ -107,8 +115,14 @@ def dumps(config: Any) -> str:
 
 
 def _toml(values: dict[str, Any], prefix: str) -> str:
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if not isinstance(value, dict)]
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in values.items()
+        if not isinstance(value, dict)
+    ]
     tables = [
-        f"\n[{prefix}{key}]\n{_toml(value, prefix=f'{prefix}{key}.')}" for key, value in values.items() if isinstance(value, dict)
+        f"\n[{prefix}{key}]\n{_toml(value, prefix=f'{prefix}{key}.')}"
+        for key, value in values.items()
+        if isinstance(value, dict)
     ]
     return "\n".join(lines) + ("\n" if lines else "") + "".join(tables)

@@ -46,7 +46,7 @@ class CheckpointError(DataError):
 def run_command_line(app: Callable[[], object]) -> None:
     """Runs a command-line program and turns our errors into one line and an exit code.
 
-    Exit codes: 0 done, 1 wrong data, 2 wrong usage, 130 interrupted (every long stage can be started again and continues).
+    Exit codes: 0 done, 1 wrong data, 2 wrong usage, 130 interrupted (a long stage that is started again continues).
     """
     try:
         app()
@@ -57,7 +57,10 @@ def run_command_line(app: Callable[[], object]) -> None:
         package = (error.name or "").split(".")[0]
         if package in ("heartllm", "heartllm_eval", ""):
             raise
-        print(f"error: the package {package!r} is not installed. Install it with: pip install 'heartllm[all]'", file=sys.stderr)
+        print(
+            f"error: the package {package!r} is not installed. Install it with: pip install 'heartllm[all]'",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted. What was done is kept; the same command continues it.", file=sys.stderr)

@@ -61,8 +61,10 @@ class Responder:
     def answer(
         self, items: Sequence[ResponderItem], *, max_new_tokens: int = 64, batch_size: int = 32
     ) -> Iterator[str]:
-        """Greedy answers in the order of the items; see `Generator.answer`. A blind checkpoint gets no codes, and one trained
-        without patient features gets none."""
+        """Greedy answers in the order of the items; see `Generator.answer`.
+
+        A blind checkpoint gets no codes, and one trained without patient features gets none.
+        """
         shown = [
             ResponderItem(
                 item.recording_key,

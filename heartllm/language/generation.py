@@ -109,13 +109,13 @@ class Generator:
         output = self.model.backbone.base_model(
             inputs_embeds=embedded, position_ids=positions, attention_mask=seen, past_key_values=cache, use_cache=True
         )
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        return output.last_hidden_state
 
     @torch.inference_mode()
     def option_scores(
         self, item: ResponderItem, questions: Sequence[str], options: Sequence[str]
     ) -> npt.NDArray[np.float64]:
-        """Log likelihoods (Q, O) in nats of each option as the whole answer to each question about one ECG, in one pass."""
+        """Log likelihoods (Q, O) in nats of each option as the whole answer to each question about one ECG."""
         prefix = prefix_ids(self.vocabulary, item.features, item.codes)[0]
         answers = [answer_ids(self.vocabulary, option) for option in options]
         pairs = [(prompt_ids(self.vocabulary, question), answer) for question in questions for answer in answers]
@@ -124,4 +124,4 @@ class Generator:
         kept = batch.labels[0] != IGNORED
         losses = self.model.token_losses(hidden[kept], batch.labels[0][kept], table=self.output)
         scores = torch.zeros(len(pairs), dtype=losses.dtype).index_add_(0, batch.branch[0][kept] - 1, -losses)
-        return scores.reshape(len(questions), len(options)).double().numpy()  # type: ignore[no-any-return]
+        return scores.reshape(len(questions), len(options)).double().numpy()

@@ -1,7 +1,7 @@
 """The language model: any Hugging Face causal LM, its architecture untouched, with rows for ECG tokens.
 
-The text rows stay the backbone's own parameter; the new rows are ours (`CodeRows`) and are joined to them on use. So on a
-pretrained backbone just the new rows and LoRA can train, and export is a concatenation.
+The text rows stay the backbone's own parameter; the new rows are ours (`CodeRows`) and are joined to them on use. So on
+a pretrained backbone just the new rows and LoRA can train, and export is a concatenation.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LanguageConfig:
     Attributes:
         backbone: "tiny", or a folder or hub name of a Hugging Face causal LM.
         rows: "digits" or "opaque", see `heartllm.language.rows`.
-        train: "all" (everything), "lora" (new rows and LoRA; the paper's way on a pretrained backbone), or "lora+norms".
+        train: "all" (everything), "lora" (new rows and LoRA: the paper's way on a pretrained backbone), "lora+norms".
     """
 
     backbone: str = "tiny"
@@ -94,7 +94,7 @@ class ECGLanguageModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.backbone.get_input_embeddings().weight.dtype  # type: ignore[no-any-return]
+        return self.backbone.get_input_embeddings().weight.dtype
 
     def hidden_states(
         self, ids: Tensor, positions: Tensor, mask: Tensor, *, table: Tensor | None = None, all_layers: bool = False
@@ -123,7 +123,7 @@ class ECGLanguageModel(nn.Module):
         return (output.last_hidden_state, output.hidden_states) if all_layers else output.last_hidden_state
 
     def token_losses(self, hidden: Tensor, labels: Tensor, *, table: Tensor | None = None) -> Tensor:
-        """Negative log likelihood (M,) in nats of `labels` (M,) at hidden states (M, hidden); logits exist only here."""
+        """Negative log likelihood (M,) in nats of `labels` (M,) at states (M, hidden); logits exist only here."""
         return F.cross_entropy(
             (hidden @ (self.output_table() if table is None else table).T).float(), labels, reduction="none"
         )
@@ -161,9 +161,9 @@ def start_local(backbone: Any, config: TinyConfig, strength: float = 8.0) -> Non
     """Gives the heads of the lower layers a distance to look back, by their query and key biases.
 
     With RoPE, constant query q and key k score q^T R(i - j) k. Taking k with equal energy in every fast plane and
-    q = R(distance) k makes the score peak at i - j = distance: the head begins as one tap of a convolution (after ConViT's
-    initialisation, d'Ascoli et al., ICML 2021), and training may undo it. An ECG's local shapes are then at hand from the
-    first step. Nothing of the architecture changes.
+    q = R(distance) k makes the score peak at i - j = distance: the head begins as one tap of a convolution (after
+    ConViT's initialisation, d'Ascoli et al., ICML 2021), and training may undo it. An ECG's local shapes are then at
+    hand from the first step. Nothing of the architecture changes.
     """
     size = config.hidden // config.heads
     planes = torch.arange(size // 2, dtype=torch.float32)

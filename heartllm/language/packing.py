@@ -23,8 +23,15 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Packed:
-    """One packed sequence of S tokens. `branch` is 0 in the prefix and 1, 2, ... in the branches; `labels[i]` is the token that
-    position i should predict, or IGNORED; `forecast[i]` likewise for the ECG codes of the prefix."""
+    """One packed sequence of S tokens; every field is (S,) int64.
+
+    Attributes:
+        ids: tokens.
+        positions: RoPE positions, starting again after the prefix in every branch.
+        branch: 0 in the prefix and 1, 2, ... in the branches.
+        labels: the answer token that each position should predict, or IGNORED.
+        forecast: likewise the next ECG code of the prefix.
+    """
 
     ids: Ids
     positions: Ids
@@ -69,7 +76,7 @@ class Batch:
 
 
 def collate(sequences: Sequence[Packed], pad: int) -> Batch:
-    """Pads on the right. Padding forms a branch of its own (-1), so that nothing looks at it and no row of the mask is empty."""
+    """Pads on the right. Padding is a branch of its own (-1): nothing looks at it, and no row of the mask is empty."""
     length = max(len(sequence.ids) for sequence in sequences)
 
     def stack(name: str, fill: int) -> Tensor:

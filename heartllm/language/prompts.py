@@ -1,6 +1,7 @@
 """What a model is asked, in words: one place for every prompt.
 
-Two layouts. `ecg-first` (default): features and ECG, then the question, so that all questions of one ECG share a prefix.
+Two layouts. `ecg-first` (default): features and ECG, then the question, so that all questions of one ECG share a
+prefix.
 `question-first`: the paper's order, the question before the ECG.
 Answers are joined with "; " and closed by the end token: no ECG-QA answer holds a semicolon, while some hold commas.
 """
@@ -8,7 +9,7 @@ Answers are joined with "; " and closed by the end token: no ECG-QA answer holds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,8 @@ def answer_text(answer: Sequence[str]) -> str:
 
 
 def prefix_ids(
-    vocabulary: Vocabulary, features: str, codes: npt.NDArray[np.integer] | None, question: str | None = None
-) -> tuple[Ids, tuple[int, int]]:  # type: ignore[type-arg]
+    vocabulary: Vocabulary, features: str, codes: npt.NDArray[np.integer[Any]] | None, question: str | None = None
+) -> tuple[Ids, tuple[int, int]]:
     """The ids before the question (or, with `question`, everything before "Answer:" in the paper's order).
 
     Args:

@@ -1,8 +1,8 @@
 """Embedding rows for the tokens that are new to the language model.
 
-An opaque row is a free vector for each of the 1,296 codes, most of them seen rarely. A digit row is the sum of four level
-embeddings, `row(code) = sum_i level_i[digit_i(code)]`: 24 vectors learn from every code, and neighbouring codes start out
-similar. After training either is just rows of the embedding table.
+An opaque row is a free vector for each of the 1,296 codes, most of them seen rarely. A digit row is the sum of four
+level embeddings, `row(code) = sum_i level_i[digit_i(code)]`: 24 vectors learn from every code, and neighbouring codes
+start out similar. After training either is just rows of the embedding table.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     manifest.json   schema, fingerprint, finding names, counts
     tokens.npy      (K,) int32    all text ids, end to end
     pairs.npy       (P, 3) int64  first prompt token, first answer token, last-plus-one, of each question or report
-    ecgs.npy        (E, 6) int64  token store number, row in it, first and last-plus-one feature token, first and last-plus-one pair
+    ecgs.npy        (E, 6) int64  token store number, row in it, first and last-plus-one feature token,
+                                  first and last-plus-one pair
     findings.npy    (E, F) int8   reading targets: 1, 0, or -1 for "not labelled"
 
 Training draws from these files and from token stores; it holds no example in memory and never opens a waveform.
@@ -79,7 +80,10 @@ def write_examples(
     if names is None:
         names = finding_names((entry.labels for _, _, entries, _ in sources for entry in entries), minimum)
     tokens: list[npt.NDArray[np.int32]] = []
-    pairs, ecgs, targets, used = [], [], [], 0
+    pairs: list[tuple[int, int, int]] = []
+    ecgs: list[tuple[int, ...]] = []
+    targets: list[npt.NDArray[np.int8]] = []
+    used = 0
 
     def put(ids: Iterable[int]) -> tuple[int, int]:
         nonlocal used
@@ -115,7 +119,7 @@ def write_examples(
         raise DataError(
             "no recording of the token stores has a label, question or report", where=folder, remedy="Check the split."
         )
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "tokens": np.concatenate(tokens) if tokens else np.zeros(0, np.int32),
         "pairs": np.array(pairs, np.int64).reshape(-1, 3),
         "ecgs": np.array(ecgs, np.int64),
@@ -239,8 +243,8 @@ def move_digits(codes: Ids, levels: tuple[int, ...], share: float, rng: np.rando
 def order(count: int, seed: int) -> Iterator[int]:
     """Endless passes over `range(count)`, each in another order, in constant memory.
 
-    Pass p visits (a i + b) mod count with a coprime to count: not every permutation, but each recording once a pass, and a
-    step's batch can be computed without what came before.
+    Pass p visits (a i + b) mod count with a coprime to count: not every permutation, but each recording once a pass,
+    and a step's batch can be computed without what came before.
     """
     position = 0
     while True:

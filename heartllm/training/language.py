@@ -38,7 +38,8 @@ class LanguageRecipe:
 
     Attributes:
         batch: recordings a step.
-        windows: forecasting targets: "dense" (every next code), or "authors" (the last step codes of five windows a recording).
+        windows: forecasting targets: "dense" (every next code), or "authors" (one of their five windows, drawn anew for
+            each sequence, of whose codes only the last few carry loss).
         valid_ecgs: recordings a validation looks at.
     """
 
@@ -51,7 +52,7 @@ class LanguageRecipe:
 
 
 def keep_windows(sequence: Packed, rng: np.random.Generator) -> Packed:
-    """One of the authors' windows of a sequence without questions: `context` codes, then `step` codes that carry loss."""
+    """One of the authors' windows of a sequence without questions: `context` codes, then `step` that carry loss."""
     context, step = AUTHORS_WINDOWS[int(rng.integers(len(AUTHORS_WINDOWS)))]
     targets = np.flatnonzero(sequence.forecast != IGNORED)
     start = int(rng.integers(max(1, len(targets) - context - step + 1)))

@@ -53,7 +53,7 @@ class LoopConfig:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` on a temporary name beside `path`, syncs it, and renames it: a reader sees the old or the new, never a half."""
+    """Calls `write` on a temporary name, syncs it and renames it: a reader sees the old or the new, never a half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     write(temporary)
     with temporary.open("rb+") as file:
@@ -92,8 +92,8 @@ def fit(
 
     Args:
         loss: step -> named losses; the one called "loss" is minimised.
-        evaluate: -> named figures; `monitor` names the one that early stopping minimises. The best weights are kept when
-            patience is set.
+        evaluate: -> named figures; `monitor` names the one that early stopping minimises. The best weights are kept
+            when patience is set.
         fingerprint: of everything the run depends on; an interrupted run continues only under the same one.
 
     Raises:

@@ -3,7 +3,8 @@
     loss = answer_weight * answer + forecast_weight * forecast + reading_weight * reading
 
 each term a mean in nats: over answer tokens (teacher forcing), over ECG codes (dense next-token prediction), and over
-labelled findings (see `heartllm.training.reading`). The forecasting stage has no answers; the tuning stage may use all three.
+labelled findings (see `heartllm.training.reading`). The forecasting stage has no answers; the tuning stage may use all
+three.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Reading supervision: an aid for training that leaves no trace in the checkpoint.
 
 Answers alone teach a small model little about where in 313 codes a finding lies. So while the language model learns, a
-linear head on the states below its last layer predicts every labelled finding from every ECG position past the first two
-seconds. Questions then find, in the last layer, what they ask for already spelt out. The head is thrown away; weight 0 gives the
-paper's training. (This is ours, not the paper's.)
+linear head on the states below its last layer predicts every labelled finding from every ECG position past the first
+two seconds. Questions then find, in the last layer, what they ask for already spelt out. The head is thrown away;
+weight 0 gives the paper's training. (This is ours, not the paper's.)
 """
 
 from __future__ import annotations
