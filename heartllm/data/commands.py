@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 data_app = typer.Typer(
     help="Datasets: list, check, draw synthetic ones, build questions, splits, leakage.",
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

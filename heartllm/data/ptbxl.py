@@ -58,7 +58,7 @@ EXTRA_SYSTOLES = {
     "ES": "extrasystoles",
 }
 INTERVALS = ("p duration", "pr interval", "qrs duration", "qt interval", "qt corrected", "rr interval")
-AGE_CENSORED, CENSORED_AT = 300, 90  # PTB-XL writes 300 for everyone older than 89
+OLDEST, CENSORED_AT = 89, 90  # PTB-XL writes 300 for everyone older than 89; some releases write some of those ages
 
 _LEAD_NUMBER = {lead.upper(): index for index, lead in enumerate(LEADS)}
 # Words in the noise columns that say how strong or what, not where (leicht, mittel, stark: slight, medium, strong).
@@ -105,7 +105,7 @@ def parse_extra_beats(text: str) -> frozenset[str]:
     """ECG-QA's extra systole names from "1ES", "VES,SVES", "4ES(2Typen)"; a mere count is some extrasystole."""
     if not text.strip():
         return frozenset()
-    kinds = re.findall(r"SVES|VES|ES", text.upper())
+    kinds = re.findall(r"SVES|VES|(?<![A-Z])ES", text.upper())
     return frozenset(EXTRA_SYSTOLES[kind] for kind in kinds or ["ES"])
 
 
@@ -152,7 +152,7 @@ def labels_of(row: Mapping[str, str], where: str, intervals: Mapping[str, float]
 def entry_of(row: Mapping[str, str], root: Path, source: str, labels: Labels, split: str | None, where: str) -> Entry:
     """One row of `ptbxl_database.csv` as an entry. Sex is coded 0 male, 1 female."""
     age = number(row, "age", where)
-    censored = age == AGE_CENSORED
+    censored = age is not None and age > OLDEST
     sex = number(row, "sex", where)
     file_name = row["filename_hr"].strip()
     if not file_name or Path(file_name).is_absolute() or ".." in Path(file_name).parts:

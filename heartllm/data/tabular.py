@@ -69,12 +69,13 @@ def features_from_background(background: str) -> str:
             return None
         return float(text)
 
+    oldest = (value("age") or 0) > 89
     age, device = value("age"), fields.get("device id", "")
     codes = {"0": "male", "0.0": "male", "1": "female", "1.0": "female", "m": "male", "f": "female"}
     sex = fields.get("sex", "").lower()
     return features_text(
-        age=90.0 if age == 300 else age,
-        age_censored=age == 300,
+        age=90.0 if oldest else age,
+        age_censored=oldest,
         sex=sex if sex in ("male", "female") else codes.get(sex),
         height=value("height"),
         weight=value("weight"),
