@@ -236,7 +236,7 @@ def test_runnable_blocks_run(block: Block, workplace: Path) -> None:
 @pytest.mark.model
 def test_demo_runs(tmp_path: Path) -> None:
     """`make demo` on few recordings, where its checkpoint is and the running environment was made by `make setup`."""
-    place = [f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}", "DEMO_RECORDINGS=40"]
+    place = [f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}", "DEMO_RECORDINGS=100"]
     if not (ROOT / "reports" / "reference" / "checkpoint").is_dir():
         pytest.skip("no reference checkpoint yet: make reference")
     if subprocess.run(["make", "-q", "setup", *place], cwd=ROOT, check=False).returncode:
