@@ -25,11 +25,12 @@ class CodecConfig:
     """What a codec is made of.
 
     Attributes:
-        network: "plain" (ours: amplitude kept, no normalisation over the record) or "paper" (inception blocks, GroupNorm).
-        scale: how millivolts become network input. "millivolt": clipped at +-`clip` mV and divided by fixed deviations of
-            each lead over the training set. "companded": the same, then asinh, so that P waves and R peaks are
-            quantised with like relative error. "zscore": each lead of each record to mean 0, deviation 1 (the authors' way;
-            erases amplitude).
+        network: "plain" (ours: amplitude kept, no normalisation over the record) or "paper" (inception blocks and
+            GroupNorm).
+        scale: how millivolts become network input. "millivolt": clipped at +-`clip` mV and divided by fixed deviations
+            of each lead over the training set. "companded": the same, then asinh, so that P waves and R peaks are
+            quantised with like relative error. "zscore": each lead of each record to mean 0, deviation 1 (the
+            authors' way; erases amplitude).
         lead_weights: "shared" or "separate" lead encoders (`paper` only).
         fsq: bounding function, see `heartllm.codec.fsq`.
         levels: FSQ levels of each dimension; their product is the number of codes.
@@ -53,7 +54,10 @@ class CodecConfig:
 
 
 class Codec(nn.Module):
-    """Encoder, quantiser and decoder. `lead_scale` (12,) holds the training set's deviations in mV, set before training."""
+    """Encoder, quantiser and decoder.
+
+    `lead_scale` (12,) holds the leads' deviations over the training set in mV; it is set before training.
+    """
 
     lead_scale: Tensor
 
@@ -84,7 +88,10 @@ class Codec(nn.Module):
         return (torch.asinh(scaled) if self.config.scale == "companded" else scaled), none
 
     def to_millivolt(self, output: Tensor, moments: Tensor | None = None) -> Tensor:
-        """Network output (B, 12, T) -> mV. A z-scored codec needs the record's `moments`; without them it gives unit deviation."""
+        """Network output (B, 12, T) -> mV.
+
+        A z-scored codec needs the record's `moments` (B, 12, 2); without them its output has unit deviation.
+        """
         if self.config.scale == "zscore":
             return output if moments is None else output * moments[..., 1:] + moments[..., :1]
         limit = torch.asinh(self.config.clip / self.lead_scale)[:, None]
@@ -113,7 +120,10 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def decode(self, index: Tensor, samples: int | None = None) -> Tensor:
-        """(B, N) indices -> (B, 12, samples or 16 N) mV (unit deviation for a z-scored codec, which kept no amplitude)."""
+        """(B, N) indices -> (B, 12, samples or 16 N) mV.
+
+        A z-scored codec kept no amplitude: its output has mean 0 and deviation 1.
+        """
         with torch.autocast(self.lead_scale.device.type, enabled=False):
             return self.to_millivolt(self.decoder(self.fsq.values(index)))[..., :samples]
 

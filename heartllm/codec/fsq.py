@@ -3,8 +3,9 @@
 Each of D dimensions is bounded and rounded to one of L levels; a code is the mixed-radix number of its D digits, least
 significant first, `index = sum_i digit_i * prod_{j<i} L_j`. HeartLLM uses D = 4, L = 6: 1,296 codes.
 
-Two bounding functions are offered. `tanh` is the canonical one (the published text prints `tan`, which its author calls a
-mistake). `sigmoid` is the form in HeartLLM's released code, `round(5 sigmoid(z)) / 5`: symmetric, at half the slope.
+Two bounding functions are offered. `tanh` is the canonical one (the published text prints `tan`, which its author
+calls a mistake). `sigmoid` is the form in HeartLLM's released code, `round(5 sigmoid(z)) / 5`: symmetric, at half the
+slope.
 """
 
 from __future__ import annotations

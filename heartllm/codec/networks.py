@@ -85,7 +85,7 @@ class PlainDecoder(nn.Module):
 class Inception(nn.Module):
     """HeartLLM's residual inception block on (B, in, N): kernels 3, 5, 7 and a pooled 1, then GroupNorm and LeakyReLU.
 
-    Attribute names are those of the authors' checkpoints (`inc.b1` ... `match`, `norm`), so that their weights load as they are.
+    Attributes are named as in the authors' checkpoints (`inc.b1` ... `match`, `norm`): their weights load as they are.
     """
 
     def __init__(self, channels_in: int, channels: int) -> None:
@@ -111,7 +111,7 @@ class Inception(nn.Module):
 
 
 class PaperLeadEncoder(nn.Module):
-    """One lead: four times [inception block, stride-2 convolution], one more inception block. (B, 1, T) -> (B, 32, N)."""
+    """(B, 1, T) -> (B, 32, N): four times [inception block, stride-2 convolution], then one more inception block."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
@@ -127,13 +127,13 @@ class PaperLeadEncoder(nn.Module):
         self.bottleneck = Inception(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        for inception, down in self.blocks:  # type: ignore[misc]
+        for inception, down in self.blocks:
             x = down(inception(x))
         return self.bottleneck(x)
 
 
 class PaperEncoder(nn.Module):
-    """HeartLLM's lead-wise encoder. `shared` weights as in the released code, `separate` ones as in the paper's figure 2."""
+    """HeartLLM's lead-wise encoder: `shared` weights as in the released code, `separate` as in the paper's figure."""
 
     def __init__(self, latent: int, lead_weights: Literal["shared", "separate"] = "shared") -> None:
         super().__init__()

@@ -69,7 +69,7 @@ class TokenStore:
     def of(self, key: str, view: int = 0) -> Codes:
         """The codes (N,) of one recording."""
         try:
-            return self.codes[self.rows[key], view]  # type: ignore[no-any-return]
+            return self.codes[self.rows[key], view]
         except KeyError:
             raise DataError(f"no recording {key!r}", where=self.path, remedy="Tokenise its dataset first.") from None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heartllm.codec.codec import Codec, code_count
 from heartllm.codec.networks import STRIDE
-from heartllm.codec.store import SCHEMA, TokenStore, fingerprint
+from heartllm.codec.store import SCHEMA, Codes, TokenStore, fingerprint
 from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError
@@ -24,7 +24,7 @@ GAIN = 0.1  # largest relative change of gain in a view
 
 
 def views_of(signal: Tensor, views: int, seed: int) -> Tensor:
-    """(B, 12, T) mV -> (views, B, 12, T): the signal itself, then copies shifted by less than a code, at slightly other gains.
+    """(B, 12, T) mV -> (views, B, 12, T): the signal, then copies shifted by less than a code, at slightly other gains.
 
     The shift repeats the first sample at the front: at most 30 ms of flat line.
     """
@@ -77,16 +77,13 @@ def write_store(
         if not (part / f"{number:06d}.json").exists():
             keys, codes = _encode_block(codec, list(read(block)), views, number)
             np.save(part / f"{number:06d}.npy", codes)
-            (part / f"{number:06d}.json").write_text(
-                json.dumps(keys), encoding="utf-8"
-            )  # last: it declares the block whole
+            # Written last: the list of keys declares its block whole.
+            (part / f"{number:06d}.json").write_text(json.dumps(keys), encoding="utf-8")
         progress(min(len(entries), (number + 1) * BLOCK))
     return _join(folder, part, len(blocks), {**plan, "dataset": dataset, "views": views, "asked": len(entries)})
 
 
-def _encode_block(
-    codec: Codec, pairs: list[tuple[Entry, Recording]], views: int, seed: int
-) -> tuple[list[str], np.ndarray]:  # type: ignore[type-arg]
+def _encode_block(codec: Codec, pairs: list[tuple[Entry, Recording]], views: int, seed: int) -> tuple[list[str], Codes]:
     if not pairs:
         return [], np.zeros((0, views, code_count(SAMPLES)), np.uint16)
     signal = torch.from_numpy(np.stack([recording.signal for _, recording in pairs]))

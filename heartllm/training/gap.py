@@ -4,7 +4,8 @@
     (b) the same probe on the frozen codes, as digits
     (c) the language model: log p(yes) - log p(no) for "does this ECG show X?"
 
-each as macro AUC over the same findings and recordings. (a) - (b) is lost by the codec, (b) - (c) by the language model.
+each as macro AUC over the same findings and recordings. (a) - (b) is lost by the codec, (b) - (c) by the language
+model.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def measure_gap(
     """Trains the two probes on "train", chooses their epoch on "valid", and scores all three readers on `split`.
 
     Args:
-        splits: "train", "valid" and `split` -> token store, the entries it holds, and their waveforms in the same order or None.
+        splits: "train", "valid" and `split` -> token store, the entries it holds, and their waveforms in the same
+            order or None.
     """
     settings = settings or ProbeSettings()
     train_store, train_entries, train_waveforms = splits["train"]

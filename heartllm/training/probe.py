@@ -1,7 +1,7 @@
 """Probes: how much of the findings a small network can read from waveforms, and from codes.
 
-The same convolutional trunk stands on a strided stem (waveform) or on one-hot FSQ digits (codes), with the same training.
-Their macro AUC bounds what a language model that reads the same codes could reach: the reading gap.
+The same convolutional trunk stands on a strided stem (waveform) or on one-hot FSQ digits (codes), with the same
+training. Their macro AUC bounds what a language model that reads the same codes could reach: the reading gap.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ProbeSettings:
 
 
 class Probe(nn.Module):
-    """(B, C, N) features at code rate -> (B, F) logits: three convolutions, two poolings, mean and maximum over time."""
+    """What `stem` takes -> (B, F) logits: three convolutions, two poolings, mean and maximum over time."""
 
     def __init__(self, stem: nn.Module, findings: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ def train_probe(
 @torch.no_grad()
 def predict(probe: Probe, inputs: Tensor, batch: int = 32) -> Floats:
     """(R, F) logits."""
-    return torch.cat([probe.eval()(part) for part in inputs.split(batch)]).double().numpy()  # type: ignore[no-any-return]
+    return torch.cat([probe.eval()(part) for part in inputs.split(batch)]).double().numpy()
 
 
 def bootstrap_difference(

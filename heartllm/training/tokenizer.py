@@ -44,7 +44,7 @@ def cache_waveforms(recordings: Iterable[Recording], count: int, path: Path, sam
         store[rows] = np.clip(recording.signal * MICROVOLT, -32768, 32767).round()
         rows += 1
     store.flush()
-    return np.load(path, mmap_mode="r")[:rows]  # type: ignore[no-any-return]
+    return np.load(path, mmap_mode="r")[:rows]
 
 
 def millivolts(
@@ -86,14 +86,16 @@ def train_codec(
         return reconstruction_figures(codec, valid[: min(160, len(valid))])
 
     digest = hashlib.sha256(f"{dumps(recipe)}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}".encode())
-    log = fit(
-        codec,
-        loss=loss,
-        config=recipe.loop,
-        folder=folder,
-        evaluate=evaluate,
-        fingerprint=digest.hexdigest(),
-        title="codec",
+    log: list[Mapping[str, float]] = list(
+        fit(
+            codec,
+            loss=loss,
+            config=recipe.loop,
+            folder=folder,
+            evaluate=evaluate,
+            fingerprint=digest.hexdigest(),
+            title="codec",
+        )
     )
     return codec, log
 
