@@ -8,9 +8,10 @@ answer of a choice, about 40 for a combination of answers), scaled by `per_cell`
 - verify: up to `per_cell` recordings for "yes" and for "not sure", and `no_per_yes` times as many "no" as "yes"; never
   more "yes" than there are "no", so that no question can be answered with "yes" unseen. Half of the "no" to a question
   about one lead have the attribute in other leads.
-- choose: a tenth of `per_cell` for each answer (a, b, both, none). A template uses a recording once: with 630 pairs of
-  diagnoses its rows would otherwise swamp all others. Which candidate is named first is drawn too.
-- query: twice `per_cell` for each combination of answers.
+- choose: a tenth of `per_cell` for each answer (a, b, both, none). Which candidate is named first is drawn too. Other
+  than in ECG-QA, a template uses a recording once: from few recordings its 630 pairs of diagnoses, most of them rare,
+  would ask the same few patients over and over.
+- query: twice `per_cell` for each combination of answers, but none more often than all others together.
 - attributes (pairs, combinations) with fewer than `min_positives` positive recordings are left out.
 """
 
@@ -181,8 +182,7 @@ class QuestionBuilder:
         """What is drawn for one thing asked; `free` marks the recordings that may still be used."""
         filled = [cell for cell in cells(asked, findings) if len(cell.rows)]
         if asked.template.form == "query":
-            kept = [cell for cell in filled if cell.answer == (NONE,) or len(cell.rows) >= self.min_positives]
-            return [Cell(cell.answer, _take(cell.rows, 2 * per_cell, random)) for cell in kept]
+            return self._draw_query(filled, per_cell, random)
         positive = [cell for cell in filled if cell.answer not in ((NONE,), (NO,))]
         if sum(len(cell.rows) for cell in positive) < self.min_positives:
             return []
@@ -192,6 +192,14 @@ class QuestionBuilder:
         if not any(len(cell.rows) for cell in left if cell.answer != (NONE,)):
             return []
         return [Cell(cell.answer, _take(cell.rows, max(1, per_cell // 10), random)) for cell in left]
+
+    def _draw_query(self, filled: list[Cell], per_cell: int, random: np.random.Generator) -> list[Cell]:
+        kept = [cell for cell in filled if cell.answer == (NONE,) or len(cell.rows) >= self.min_positives]
+        shares = [min(2 * per_cell, len(cell.rows)) for cell in kept]
+        return [
+            Cell(cell.answer, _take(cell.rows, min(share, sum(shares) - share), random))
+            for cell, share in zip(kept, shares, strict=True)
+        ]
 
     def _draw_verify(
         self, asked: Asked, filled: list[Cell], findings: Findings, per_cell: int, random: np.random.Generator

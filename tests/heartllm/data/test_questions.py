@@ -243,6 +243,16 @@ def test_the_draw_is_balanced_one_yes_to_two_no() -> None:
     assert always not in {q.question for q in drawn}
 
 
+def test_no_answer_to_a_query_outweighs_the_others() -> None:
+    drawn = QuestionBuilder(templates=[10, 33]).draw(many(200), per_cell=30, seed=3)
+    noises = "What kind of noises does this ECG show in lead {}?"
+    for text in ("What rhythm-related symptoms does this ECG show?", noises.format("V1")):
+        counts = Counter(q.answer for q in drawn if q.question == text)
+        assert len(counts) == 2
+        assert max(counts.values()) == min(counts.values())
+    assert noises.format("V6") not in {q.question for q in drawn}  # always "none"
+
+
 def test_half_of_the_no_of_a_lead_question_is_noisy_elsewhere() -> None:
     drawn = QuestionBuilder(templates=[26]).draw(many(1000), per_cell=20, seed=3)
     chosen = [q for q in drawn if q.question == "Does this ECG show static noise in lead V1?" and q.answer == ("no",)]
