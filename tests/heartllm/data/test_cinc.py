@@ -1,0 +1,70 @@
+"""CinC sites: header comments, SNOMED CT codes, and the real recordings of three of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heartllm.data import open_dataset
+from heartllm.data.cinc import labels_of, parse_age, snomed_table
+from heartllm.errors import DataError
+
+HEADER = "{name} 12 500 5000\n{name}.mat 16x1+24 1000.0(0)/mV 16 0 39 14497 0 I\n{comments}"
+
+
+def write(root: Path, name: str, comments: str = "") -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / f"{name}.hea").write_text(HEADER.format(name=name, comments=comments))
+
+
+def test_a_header_becomes_an_entry(tmp_path: Path) -> None:
+    root = tmp_path / "other_sites" / "georgia"
+    write(root / "g1", "E00001", "#Age: 61\n# Sex: Male\n# Dx: 164889003,39732003,999999\n")
+    write(root, "E00002", "# Age: NaN\n# Sex: Unknown\n# Dx: Unknown\n")
+    first, second = open_dataset("georgia", tmp_path).entries()
+    assert (first.record_id, first.patient_id, first.split) == ("E00001", "E00001", "test")
+    assert first.path == root / "g1" / "E00001"
+    assert (first.age, first.sex) == (61, "male")
+    assert first.labels.statements == {"atrial fibrillation": 0}
+    assert first.labels.heart_axis == "left axis deviation"
+    assert (second.age, second.sex, second.labels.statements) == (None, None, None)
+
+
+def test_an_empty_site_and_doubled_names_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "other_sites" / "cpsc2018"
+    root.mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no recordings"):
+        open_dataset("cpsc2018", tmp_path).entries()
+    write(root, "A0001")
+    write(root / "more", "A0001")
+    with pytest.raises(DataError, match="A0001 lies here twice"):
+        open_dataset("cpsc2018", tmp_path).entries()
+
+
+def test_contradicting_axes_are_not_labelled() -> None:
+    assert labels_of("39732003,47665007").heart_axis is None
+
+
+@given(st.lists(st.sampled_from(sorted(snomed_table()))), st.lists(st.integers(0, 10**6).map(str)))
+def test_known_codes_are_labelled_and_unknown_ones_ignored(known: list[str], unknown: list[str]) -> None:
+    labels = labels_of(",".join([*known, *(code for code in unknown if code not in snomed_table())]))
+    expected = {snomed_table()[code].name for code in known if snomed_table()[code].kind == "statement"}
+    assert set(labels.statements or {}) == expected
+
+
+@pytest.mark.parametrize(("text", "age"), [("61", 61), ("NaN", None), ("", None), ("-1", None), ("300", None)])
+def test_ages(text: str, age: float | None) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "count"), [("georgia", 10), ("chapman-ningbo", 10), ("cpsc2018", 5)])
+def test_real_sites(data_root: Path, name: str, count: int) -> None:
+    dataset = open_dataset(name, data_root)
+    entries = dataset.entries("test")
+    assert len(entries) == count
+    assert all(entry.labels.statements and entry.age and entry.sex for entry in entries)
+    assert dataset.read(entries[0]).signal.shape == (12, 5000)
