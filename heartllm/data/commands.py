@@ -46,13 +46,14 @@ def _table(title: str, columns: list[str], rows: list[list[object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    console, table = Console(), Table()
     for number, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[number], int) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else _plain(cell) for cell in row))
-    Console().print(table)
+    console.print(_plain(title), highlight=False)  # not the table's own title, which wraps at its width
+    console.print(table)
 
 
 def _plain(cell: object) -> str:

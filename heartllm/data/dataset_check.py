@@ -76,7 +76,7 @@ def _attempt(read: Callable[[], Recording]) -> Recording | str:
     try:
         return read()
     except HeartLLMError as error:
-        return str(error)
+        return error.what
     except (OSError, ValueError) as error:  # what the decoders of damaged files raise
         return f"{type(error).__name__}: {error}"
 
