@@ -116,11 +116,15 @@ def describe_tasks(spec: RunSpec, planned: Mapping[str, Sequence[Request]]) -> d
     }
 
 
+class AnotherRun(UsageError):
+    """The folder holds another run, which must stay as it is."""
+
+
 def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """How often this folder's run was continued, this start included (0 for a fresh folder), and its systems.
 
     Raises:
-        UsageError: if the folder holds a run of another configuration; the message shows the difference.
+        AnotherRun: if the folder holds a run of another configuration; the message shows the difference.
     """
     path = output / RUN_FILE
     if not path.exists():
@@ -133,11 +137,11 @@ def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[
             dict(earlier.get("systems") or {}),
         )
     except (ValueError, KeyError, TypeError, OSError):
-        raise UsageError("not a run record", where=path, remedy="Choose another --output_path.") from None
+        raise AnotherRun("not a run record", where=path, remedy="Choose another --output_path.") from None
     if before and before != config:
         found = changes(before, config)
         shown = "; ".join(found[:5]) + (f"; {len(found) - 5} more" if len(found) > 5 else "")
-        raise UsageError(
+        raise AnotherRun(
             f"the folder holds another run ({shown})",
             where=f"--output_path {output}",
             remedy="Choose another folder, or repeat the first command.",

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import DataError
 from heartllm_eval import provenance
 from heartllm_eval.metrics.base import Metric
 from heartllm_eval.models import base
 from heartllm_eval.planning import (
     RUN_FILE,
+    AnotherRun,
     RunSpec,
     System,
     changes,
@@ -48,6 +49,7 @@ class _State:
     record: RunRecord
     say: Progress
     started: float
+    earlier: bytes | None
     notes: list[str] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
 
@@ -81,23 +83,35 @@ def run(spec: RunSpec, adapters: Callable[[System, base.Context], base.Adapter] 
     state = _open(spec)
     try:
         return _run(state, make)
+    except AnotherRun:
+        _restore(state)
+        raise
     except KeyboardInterrupt:
-        state.save(status="interrupted", finished=provenance.now())
+        _end(state, "interrupted", None)
         raise
     except OSError as error:
-        message = f"cannot write ({error.strerror or error})"
-        _try_save(state, message)
+        message = f"the system refused to read or write ({error.strerror or error})"
+        _end(state, "error", message)
+        where = error.filename or spec.output
         raise DataError(
-            message, where=spec.output, remedy="Make room or choose another --output_path; the same command continues."
+            message, where=where, remedy="Mend that (space, permissions); the same command continues."
         ) from None
     except Exception as error:
-        _try_save(state, str(error))
+        _end(state, "error", str(error))
         raise
 
 
-def _try_save(state: _State, message: str) -> None:
-    with suppress(OSError):  # the disk that is full, most likely; the first error is the one to tell
-        state.save(status="error", error=message, finished=provenance.now())
+def _restore(state: _State) -> None:
+    """A refusal leaves the record of the run that is there."""
+    if state.earlier is not None:
+        (state.spec.output / RUN_FILE).write_bytes(state.earlier)
+
+
+def _end(state: _State, status: Literal["error", "interrupted"], message: str | None) -> None:
+    """Marks the record, if it is this run's: before the folder was checked, an earlier run's record stays."""
+    if state.earlier is None or state.record.config:
+        with suppress(OSError):  # the disk that is full, most likely; the first error is the one to tell
+            state.save(status=status, error=message, finished=provenance.now())
 
 
 def _open(spec: RunSpec) -> _State:
@@ -106,6 +120,8 @@ def _open(spec: RunSpec) -> _State:
         probe = spec.output / ".write-test"
         probe.write_bytes(b"")
         probe.unlink()
+        path = spec.output / RUN_FILE
+        earlier = path.read_bytes() if path.exists() else None
     except OSError as error:
         raise DataError(
             f"cannot write there ({error.strerror})",
@@ -130,7 +146,7 @@ def _open(spec: RunSpec) -> _State:
             "bootstrap_seed": spec.options.seed,
         },
     )
-    return _State(spec, record, Progress(spec.verbosity), time.monotonic())
+    return _State(spec, record, Progress(spec.verbosity), time.monotonic(), earlier)
 
 
 def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) -> RunRecord:
@@ -173,7 +189,7 @@ def _check_description(state: _State, system: System, description: Any) -> None:
     known = dict(state.record.systems.get(system.name) or {}).get("model", description)
     if known != description:
         shown = "; ".join(changes(known, description)[:3])
-        raise UsageError(
+        raise AnotherRun(
             f"{system.name} is another model than the folder's samples come from ({shown})",
             where=f"--output_path {state.spec.output}",
             remedy="Choose another folder.",

@@ -38,8 +38,11 @@ DEFAULT_METRICS = {
 def check_metric(name: str, *, where: str = "metrics") -> None:
     """Raises UsageError, with the nearest right name, unless `name` is a metric."""
     if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known metrics: {', '.join(METRICS)}."
+        near = [known for known in METRICS if known.startswith(f"{name}.")] or difflib.get_close_matches(
+            name, METRICS, n=1
+        )
+        known = " or ".join(map(repr, near))
+        hint = f"Did you mean {known}?" if near else f"Known metrics: {', '.join(METRICS)}."
         raise UsageError(f"unknown metric {name!r}", where=where, remedy=hint)
 
 

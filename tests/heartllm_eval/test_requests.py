@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heartllm.errors import DataError, UsageError
+from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
+from heartllm_eval.schema import dumps, ids_hash, request_from_json, requests_hash
+from heartllm_eval.suite import Suite, read_suite, select, suite_files
+from heartllm_eval.testing import invented_requests
+
+REQUESTS = invented_requests("test", patients=30)
+
+
+@pytest.mark.parametrize(("text", "limit"), [("200", 200), ("1", 1), ("0.1", Fraction(1, 10)), ("1.0", Fraction(1))])
+def test_limits(text: str, limit: int | Fraction) -> None:
+    found = parse_limit(text)
+    assert found == limit
+    assert type(found) is type(limit)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "ten", "", "nan", "1/0"])
+def test_limits_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--limit"):
+        parse_limit(text)
+
+
+@given(st.integers(1, 200), st.integers(0, 5))
+def test_a_limited_set_is_exact_stratified_and_ordered(count: int, seed: int) -> None:
+    chosen = limit_requests(REQUESTS, count, seed)
+    assert len(chosen) == min(count, len(REQUESTS))
+    positions = [REQUESTS.index(request) for request in chosen]
+    assert positions == sorted(set(positions))
+    sizes = Counter(request.question_type for request in chosen)
+    assert max(sizes.values()) - min(sizes.values() if len(sizes) == 3 else [0]) <= 1
+    assert limit_requests(list(reversed(REQUESTS)), count, seed)[::-1] == chosen
+
+
+def test_a_limited_set_depends_on_the_seed_and_grows() -> None:
+    few, many = (limit_requests(REQUESTS, count, 0) for count in (30, 60))
+    assert {request.id for request in few} < {request.id for request in many}
+    assert limit_requests(REQUESTS, 30, 1) != few
+    assert len(limit_requests(REQUESTS, Fraction(1, 10), 0)) == 18
+
+
+def test_requests_survive_json() -> None:
+    import json
+
+    for request in REQUESTS[:5]:
+        assert request_from_json(json.loads(dumps(request))) == request
+    with pytest.raises(ValueError, match="needs a text 'id'"):
+        request_from_json({"kind": "qa"})
+    with pytest.raises(ValueError, match="'options' must be a list of texts"):
+        request_from_json({"id": "1", "kind": "qa", "options": "yes"})
+
+
+def test_hashes_tell_order_from_membership() -> None:
+    assert ids_hash(REQUESTS) == ids_hash(REQUESTS[::-1])
+    assert requests_hash(REQUESTS) != requests_hash(REQUESTS[::-1])
+
+
+def test_bundled_suites_are_sound() -> None:
+    assert set(suite_files()) >= {
+        "ptbxl_qa", "ptbxl_reports", "synthetic_a_qa", "synthetic_a_reports", "synthetic_b_qa", "synthetic_b_reports",
+    }  # fmt: skip
+    for path in suite_files().values():
+        suite = read_suite(path)
+        assert suite.synthetic == suite.dataset.startswith("synthetic")
+        assert ("synthetic recordings" in suite.caption) == suite.synthetic
+        if suite.kind == "qa":
+            assert suite.questions.source in suite.caption
+    assert [suite.name for suite in select(["synthetic", "ptbxl_qa", "synthetic_a_qa"])][-1] == "ptbxl_qa"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('metrics = ["exact_match.strct"]', r"unknown metric 'exact_match.strct'. Did you mean 'exact_match.strict'"),
+        ('slices = ["sexx"]', r"unknown slice 'sexx'; did you mean 'sex'"),
+        ("titel = 1", r"unknown key 'titel'. Did you mean 'title'"),
+        ('kind = "question"', "kind"),
+        ("[questions]\nper_cel = 3", r"Did you mean 'per_cell'"),
+        ('primary = "bleu.standard"', "is not among the metrics"),
+    ],
+)
+def test_bad_suites_are_named(tmp_path: Path, change: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    kind = "" if change.startswith("kind") else 'kind = "qa"\n'
+    path.write_text(f'version = 1\nname = "mine"\ntitle = "T"\n{kind}dataset = "ptbxl"\n{change}\n')
+    with pytest.raises(UsageError, match=message):
+        read_suite(path)
+
+
+def test_suites_of_ones_own_are_found_and_take_precedence(tmp_path: Path) -> None:
+    text = suite_files()["ptbxl_qa"].read_text()
+    (tmp_path / "ptbxl_qa.toml").write_text(text.replace('title = "', 'title = "My '))
+    assert select(["ptbxl_qa"], [tmp_path])[0].title.startswith("My ")
+    with pytest.raises(UsageError, match="no such file or folder"):
+        suite_files([tmp_path / "none"])
+    with pytest.raises(UsageError, match="Did you mean 'ptbxl_qa'"):
+        select(["ptbxl-qa"])
+
+
+def test_a_suite_without_data_tells_what_is_missing(suite: Suite, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Give --data_root DIR or set HEARTLLM_DATA"):
+        build_requests(suite, Workspace(None))
+    with pytest.raises(UsageError, match="no such folder"):
+        build_requests(suite, Workspace(tmp_path / "none"))
+    with pytest.raises(DataError):
+        build_requests(suite, Workspace(tmp_path))
+
+
+@pytest.mark.real_data
+def test_real_requests(data_root: Path) -> None:
+    workspace = Workspace(data_root)
+    asked = build_requests(select(["ptbxl_qa"])[0], workspace)
+    assert len({request.id for request in asked}) == len(asked) > 1000
+    assert {request.question_type for request in asked} == {"single-verify", "single-choose", "single-query"}
+    assert all(request.derived and request.references and request.options for request in asked)
+    assert all(set(request.references) <= {*request.options, "none"} for request in asked)
+    again = build_requests(select(["ptbxl_qa"])[0], Workspace(data_root))
+    assert requests_hash(again) == requests_hash(asked)
+    training = build_requests(select(["ptbxl_qa"])[0], workspace, split="train")
+    assert not {request.cluster for request in training} & {request.cluster for request in asked}
+    reports = build_requests(select(["ptbxl_reports"])[0], workspace)
+    assert len(reports) == 119
+    genuine = build_requests(select(["ptbxl_qa_genuine"])[0], workspace)
+    assert genuine
+    assert not any(request.derived for request in genuine)
