@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from heartllm.errors import CheckpointError
+from heartllm.errors import CheckpointError, DataError
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,14 @@ class LoopConfig:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` on a temporary name, syncs it and renames it: a reader sees the old or the new, never a half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -75,6 +82,159 @@ def rate_at(step: int, config: LoopConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     return config.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+class _Run:
+    """A run's state beside the model's weights, and its way to disk and back.
+
+    `state.pt` holds plain containers and tensors only, so that it loads with `weights_only`.
+    """
+
+    def __init__(self, model: nn.Module, config: LoopConfig, folder: Path, fingerprint: str) -> None:
+        self.model, self.config, self.fingerprint = model, config, fingerprint
+        self.state_path, self.log_path = folder / "state.pt", folder / "log.jsonl"
+        self.optimiser = torch.optim.AdamW(
+            _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+        )
+        self.step, self.best, self.bad = 0, math.inf, 0
+        self.best_weights: dict[str, Tensor] | None = None
+        self.running: dict[str, float] = {}
+        self.log: list[dict[str, Any]] = []
+        self.settled = True  # false while an optimiser step has changed some weights and not yet all
+        self.trained = {name for name, p in model.named_parameters() if p.requires_grad} | {
+            name for name, _ in model.named_buffers()
+        }
+        self.seconds, self.start = 0.0, time.perf_counter()
+        if self.state_path.exists():
+            self._load()
+        self._reopen_log()
+
+    def _load(self) -> None:
+        state = torch.load(self.state_path, weights_only=True, map_location="cpu")
+        if state["fingerprint"] != self.fingerprint:
+            raise CheckpointError(
+                "holds an unfinished run with other settings or data",
+                where=self.state_path.parent,
+                remedy="Give another --out, or delete this folder.",
+            )
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best, self.bad = state["step"], state["best"], state["bad"]
+        self.best_weights, self.seconds = state["best_weights"], state["seconds"]
+        self.running = state.get("running", {})
+        if "random" in state:  # dropout draws from it
+            torch.set_rng_state(state["random"])
+
+    def _reopen_log(self) -> None:
+        """Drops the lines after the last save, which are told again."""
+        if self.log_path.exists():
+            lines = self.log_path.read_text(encoding="utf-8").splitlines()
+            entries = [json.loads(line) for line in lines if line.endswith("}")]
+            self.log = [entry for entry in entries if entry["step"] <= self.step]
+            text = "".join(json.dumps(entry) + "\n" for entry in self.log)
+            write_atomically(self.log_path, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def elapsed(self) -> float:
+        """Seconds of work, over all starts."""
+        return self.seconds + time.perf_counter() - self.start
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what trains, and of the buffers."""
+        return {name: v.detach().clone() for name, v in self.model.state_dict().items() if name in self.trained}
+
+    def save(self) -> None:
+        """Writes `state.pt`."""
+        state = {
+            "fingerprint": self.fingerprint,
+            "model": self.weights(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "bad": self.bad,
+            "best_weights": self.best_weights,
+            "seconds": self.elapsed(),
+            "running": self.running,
+            "random": torch.get_rng_state(),
+        }
+        write_atomically(self.state_path, lambda path: torch.save(state, path))
+
+    def advance(self, loss: Callable[[int], Mapping[str, Tensor]]) -> None:
+        """One optimiser step."""
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.step, self.config)
+        losses = loss(self.step)
+        if not math.isfinite(float(losses["loss"].detach())):
+            raise DataError(
+                f"the loss is not finite at step {self.step}",
+                where=self.state_path.parent,
+                remedy="Lower the learning rate, or look for NaN in the data.",
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self.config.clip)
+        self.settled = False
+        self.optimiser.step()
+        self.step += 1
+        self.settled = True
+        for name, value in losses.items():
+            now = float(value.detach())
+            self.running[name] = 0.98 * self.running.get(name, now) + 0.02 * now
+
+    def due(self) -> bool:
+        """Whether this step's line is to be written and is not there yet."""
+        every = self.config.evaluate_every
+        if not every or not self.step or (self.log and self.log[-1]["step"] == self.step):
+            return False
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def report(self, evaluate: Callable[[], Mapping[str, float]] | None, monitor: str) -> None:
+        """Validates, and writes this step's line of the log."""
+        entry: dict[str, Any] = {"step": self.step, "seconds": round(self.elapsed(), 1)}
+        entry |= {name: round(value, 5) for name, value in self.running.items()}
+        if evaluate is not None:
+            self.model.eval()
+            with torch.no_grad():
+                figures = evaluate()
+            entry |= {f"valid_{name}": round(float(value), 5) for name, value in figures.items()}
+            value = float(figures[monitor])
+            self.best, self.bad = (value, 0) if value < self.best else (self.best, self.bad + 1)
+            if self.bad == 0 and self.config.patience:
+                self.best_weights = self.weights()
+        self.log.append(entry)
+        with self.log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def finished(self) -> bool:
+        """Whether all steps are done, or validation has not gained for `patience` times."""
+        return self.step >= self.config.steps or bool(self.config.patience and self.bad >= self.config.patience)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Holds back the first Ctrl-C, but not a second, and gives a function that tells whether there was one.
+
+    A step is so never cut in half: Python would else raise KeyboardInterrupt between two weights of the optimiser.
+    """
+    pressed = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    owned = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if owned:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        if owned:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fit(
@@ -98,53 +258,12 @@ def fit(
 
     Raises:
         CheckpointError: if `folder` holds the state of a different run.
+        DataError: if the loss is no longer finite; the last saved state stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    optimiser = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
-    state_path, log_path = folder / "state.pt", folder / "log.jsonl"
-    step, best, bad, best_weights, seconds = 0, math.inf, 0, None, 0.0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True, map_location="cpu")
-        if state["fingerprint"] != fingerprint:
-            raise CheckpointError(
-                "holds an unfinished run with other settings or data",
-                where=folder,
-                remedy="Give another --out, or delete this folder.",
-            )
-        model.load_state_dict(state["model"], strict=False)
-        optimiser.load_state_dict(state["optimiser"])
-        step, best, bad, best_weights, seconds = (state[k] for k in ("step", "best", "bad", "best_weights", "seconds"))
-    log: list[dict[str, Any]] = []
-    if log_path.exists():  # lines after the last save are told again
-        lines = log_path.read_text(encoding="utf-8").splitlines()
-        log = [entry for entry in (json.loads(line) for line in lines if line.endswith("}")) if entry["step"] <= step]
-        log_path.write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
-
-    trained = {name for name, p in model.named_parameters() if p.requires_grad} | {
-        name for name, _ in model.named_buffers()
-    }
-
-    def weights() -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in model.state_dict().items() if name in trained}
-
-    def save() -> None:
-        state = {"fingerprint": fingerprint, "model": weights(), "optimiser": optimiser.state_dict(), "step": step}
-        state |= {
-            "best": best,
-            "bad": bad,
-            "best_weights": best_weights,
-            "seconds": seconds + time.perf_counter() - start,
-        }
-        write_atomically(state_path, lambda path: torch.save(state, path))
-
-    def note(entry: dict[str, Any]) -> None:
-        log.append(entry)
-        with log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    start = saved = time.perf_counter()
-    running: dict[str, float] = {}
+    run = _Run(model, config, folder, fingerprint)
+    saved = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -152,45 +271,28 @@ def fit(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not os.isatty(2)) as progress:
-        task = progress.add_task(title, total=config.steps, completed=step)
+    bar = Progress(*columns, console=Console(stderr=True), disable=not os.isatty(2))
+    with bar as progress, deferred_interrupt() as interrupted:
+        task = progress.add_task(title, total=config.steps, completed=run.step)
         try:
-            while step < config.steps:
-                model.train()
-                for group in optimiser.param_groups:
-                    group["lr"] = rate_at(step, config)
-                losses = loss(step)
-                optimiser.zero_grad(set_to_none=True)
-                losses["loss"].backward()
-                nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], config.clip)
-                optimiser.step()
-                step += 1
-                for name, value in losses.items():
-                    running[name] = 0.98 * running.get(name, float(value.detach())) + 0.02 * float(value.detach())
-                progress.update(task, completed=step, description=f"{title} {running['loss']:.4f}")
-                if config.evaluate_every and (step % config.evaluate_every == 0 or step == config.steps):
-                    entry: dict[str, Any] = {"step": step, "seconds": round(seconds + time.perf_counter() - start, 1)}
-                    entry |= {name: round(value, 5) for name, value in running.items()}
-                    if evaluate is not None:
-                        model.eval()
-                        with torch.no_grad():
-                            figures = evaluate()
-                        entry |= {f"valid_{name}": round(float(value), 5) for name, value in figures.items()}
-                        value = float(figures[monitor])
-                        best, bad = (value, 0) if value < best else (best, bad + 1)
-                        if bad == 0 and config.patience:
-                            best_weights = weights()
-                    note(entry)
-                    if config.patience and bad >= config.patience:
-                        break
+            while True:
+                if run.due():
+                    run.report(evaluate, monitor)
+                if interrupted():
+                    raise KeyboardInterrupt
+                if run.finished():
+                    break
                 if time.perf_counter() - saved > config.save_seconds:
-                    save()
+                    run.save()
                     saved = time.perf_counter()
+                run.advance(loss)
+                progress.update(task, completed=run.step, description=f"{title} {run.running['loss']:.4f}")
         except KeyboardInterrupt:
-            save()
+            if run.settled:
+                run.save()
             raise
-    if best_weights is not None:
-        model.load_state_dict(best_weights, strict=False)
+    if run.best_weights is not None:
+        model.load_state_dict(run.best_weights, strict=False)
     model.eval()
-    state_path.unlink(missing_ok=True)
-    return log
+    run.state_path.unlink(missing_ok=True)
+    return run.log
