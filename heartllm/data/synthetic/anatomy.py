@@ -1,9 +1,9 @@
 """From the heart vector to the electrodes: the lead field of a synthetic patient.
 
 The heart is one dipole H(t) = (x, y, z) in millivolts, x to the left, y to the feet, z to the front of the chest. A
-lead is the scalar product of H with the lead's vector. The average lead vectors are the transfer coefficients published by
-Dower, Machado and Osborne (Clin Cardiol 1980;3:87), with z turned to point forward. Eight leads (I, II, V1-V6) are
-independent; the other four follow exactly from Einthoven's and Goldberger's equations.
+lead is the scalar product of H with the lead's vector. The average lead vectors are the transfer coefficients
+published by Dower, Machado and Osborne (Clin Cardiol 1980;3:87), with z turned to point forward. Eight leads (I, II,
+V1-V6) are independent; the other four follow exactly from Einthoven's and Goldberger's equations.
 
 A patient differs from the average by a rotation of the heart, by electrodes that sit a little off their places (each
 precordial lead takes a share of its neighbour), and by the gain of the chest wall.

@@ -131,11 +131,16 @@ def _meet_voltage(beat: Beat, times: Intervals, case: Case) -> tuple[Beat, Shape
     return beat, measure(beat, times)
 
 
-def draw(seed: int, index: int, site: str) -> Truth:
-    """Draws and renders recording `index` of a site. The same arguments give the same bits."""
+def patient_and_case(seed: int, index: int, site: str) -> tuple[Patient, Case, np.random.Generator]:
+    """Who recording `index` is of and what it shows, without rendering it, and the stream that renders it."""
     of_patient, rng = _streams(seed, index, site)
     patient = draw_patient(patient_number(index), of_patient)
-    case = draw_case(of_patient, rng, site)
+    return patient, draw_case(of_patient, rng, site), rng
+
+
+def draw(seed: int, index: int, site: str) -> Truth:
+    """Draws and renders recording `index` of a site. The same arguments give the same bits."""
+    patient, case, rng = patient_and_case(seed, index, site)
     conduction = conduction_of(case)
     wanted_rate, flutter, ratio = rhythm.draw_rate(case, rng)
     schedule = rhythm.draw_schedule(case, wanted_rate, flutter, ratio, DURATION, rng)
