@@ -19,7 +19,7 @@ class PlainEncoder(nn.Module):
     """Strided convolutions with bias, weights shared over leads, and no normalisation anywhere.
 
     GroupNorm over time and bias-free convolutions cancel the gain of their input, and with it every voltage criterion;
-    this encoder sees amplitude, and only the 1,000 ms or so around a code.
+    this encoder sees amplitude, and only the 89 samples (178 ms) centred on sample 16 n for code n.
     """
 
     def __init__(self, latent: int, width: int = 32, mix: int = 256) -> None:
