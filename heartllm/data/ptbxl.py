@@ -37,11 +37,13 @@ NOISE_COLUMNS = {
     "burst noise": "burst_noise",
     "electrodes problems": "electrodes_problems",
 }
+# PTB-XL's codes name German axis types, ECG-QA's answers measured degrees (normal -30 to 90). Measured on its recordings
+# (net QRS in I and aVF): MID lies at 6 to 73 degrees, ALAD at -75 to -41, RAD at 98 to 147. LAD ("Linkstyp") lies at
+# -53 to -5, on both sides of the border, so it is not labelled; nor are AXL, AXR and SAG, which name no frontal axis.
 AXES = {
     "MID": "normal heart axis",
-    "LAD": "left axis deviation",
+    "ALAD": "left axis deviation",
     "RAD": "right axis deviation",
-    "ALAD": "extreme axis deviation",
     "ARAD": "extreme axis deviation",
 }
 STAGES = {

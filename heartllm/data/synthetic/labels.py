@@ -69,13 +69,12 @@ def measure(beat: Beat, times: Intervals) -> Shape:
 
 
 def axis_name(degrees: float) -> str:
-    """PTB-XL's axis code. The borders fit its recordings: MID -30..90, LAD to -60, ALAD (extreme left) to -120, RAD
-    90..150, ARAD (extreme right) what is left."""
+    """PTB-XL's axis code, at ECG-QA's borders: MID -30..90, ALAD -90..-30, RAD 90..180, ARAD beyond."""
     if -30 <= degrees <= 90:
         return "MID"
-    if -120 <= degrees < -30:
-        return "LAD" if degrees >= -60 else "ALAD"
-    return "RAD" if 90 < degrees <= 150 else "ARAD"
+    if -90 <= degrees < -30:
+        return "ALAD"
+    return "RAD" if 90 < degrees <= 180 else "ARAD"
 
 
 def _likelihood(severity: float, table: tuple[tuple[float, float], ...]) -> float:
