@@ -20,10 +20,9 @@ RHYTHM = {
 }
 AXIS = {
     "MID": ("normal axis", "position type normal", ""),
-    "LAD": ("left axis deviation", "axis deviated to the left"),
     "RAD": ("right axis deviation", "axis deviated to the right"),
-    "ALAD": ("extreme left axis deviation", "axis deviated extremely to the left"),
-    "ARAD": ("extreme right axis deviation", "axis deviated extremely to the right"),
+    "ALAD": ("left axis deviation", "axis deviated to the left"),
+    "ARAD": ("extreme axis deviation", "axis deviated extremely"),
 }
 PHRASES = {
     "CRBBB": ("right bundle branch block", "complete right bundle branch block"),
