@@ -1,12 +1,14 @@
 """MIMIC-IV-ECG as published on PhysioNet: `record_list.csv`, `machine_measurements.csv`, waveforms below `files/`.
 
 The report is the machine's statements, one sentence each. Labels come from them through `machine_statements.csv`,
-intervals and axis from the measured times. Both tables are streamed side by side: 800,000 rows need no gigabytes.
+intervals and axis from the measured times. Both tables are streamed side by side: of 800,000 rows
+`iter_entries` holds about 0.1 GB, `entries` about 1 GB.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,7 +90,7 @@ def parse_statements(statements: tuple[str, ...]) -> tuple[Mapping[str, float] |
 def measured_intervals(times: Mapping[str, float | None]) -> dict[str, float]:
     """ECG-QA's numeric features in ms from the machine's times; what is missing or implausible is left out.
 
-    QT is corrected by Bazett's formula, QT / sqrt(RR in s).
+    Values are whole ms, the machine's resolution. QT is corrected by Bazett's formula, QT / sqrt(RR in s).
     """
 
     def span(start: str, end: str) -> float | None:
@@ -102,12 +104,21 @@ def measured_intervals(times: Mapping[str, float | None]) -> dict[str, float]:
         "qrs duration": span("qrs_onset", "qrs_end"),
         "qt interval": span("qrs_onset", "t_end"),
     }
-    found = {name: float(v) for name, v in values.items() if v is not None and _plausible(name, v)}
+    found = {name: _whole_ms(v) for name, v in values.items() if v is not None and _plausible(name, v)}
     if "qt interval" in found and "rr interval" in found:
-        corrected = round(found["qt interval"] / (found["rr interval"] / 1000) ** 0.5, 1)
+        corrected = _whole_ms(found["qt interval"] / (found["rr interval"] / 1000) ** 0.5)
         if _plausible("qt corrected", corrected):
             found["qt corrected"] = corrected
     return found
+
+
+@lru_cache(maxsize=4096)  # equal values share one object: 800,000 recordings have about five million of them
+def _shared(value: int) -> float:
+    return float(value)
+
+
+def _whole_ms(value: float) -> float:
+    return _shared(round(value))
 
 
 def _plausible(name: str, value: float) -> bool:
@@ -213,7 +224,7 @@ def open_mimic(name: str, root: Path) -> FileDataset:
         unknown = Patient(None, None, None)
         rows = read_rows(path, ["subject_id", "study_id", "path"])
         for line, row, labels, report in _join(rows, read_measurements(root / MEASUREMENTS)):
-            subject, study = whole(row["subject_id"]), whole(row["study_id"])
+            subject, study = sys.intern(whole(row["subject_id"])), whole(row["study_id"])
             patient = patients.get(subject, unknown)
             age = patient.age_in(_year(row.get("ecg_time", "")))
             censored = age is not None and age > AGE_CENSORED
