@@ -62,15 +62,21 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _files(folder: Path) -> list[Path]:
+    """What a manifest covers: all but itself, notes (.md), hidden files, and a blind control in a folder inside."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.name != "manifest.json"
+        and path.suffix != ".md"
+        and not any(part.startswith((".", "blind")) for part in path.relative_to(folder).parts)
+    )
+
+
 def write_manifest(folder: Path) -> str:
     """Hashes the folder's files into `manifest.json`; returns the hash of the manifest, which names the checkpoint."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json" and path.suffix != ".md"
-    )
-    inner = [
-        path for path in files if not any(part.startswith((".", "blind")) for part in path.relative_to(folder).parts)
-    ]
-    hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in inner}
+    hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in _files(folder)}
     text = json.dumps({"schema": SCHEMA, "files": hashes}, indent=1)
     temporary = folder / f".manifest.{os.getpid()}"
     temporary.write_text(text, encoding="utf-8")
@@ -86,13 +92,18 @@ def verify(folder: Path) -> str:
     """
     try:
         text = (folder / "manifest.json").read_text(encoding="utf-8")
-        hashes: Mapping[str, str] = json.loads(text)["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        hashes: dict[str, str] = dict(json.loads(text)["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         remedy = "Name a folder that `heartllm tokenizer`, `pretrain` or `tune` has finished."
         raise CheckpointError("is not a checkpoint (no readable manifest.json)", where=folder, remedy=remedy) from None
     root = folder.resolve()
+    for path in _files(folder):  # what loading reads may not come unseen
+        name = path.relative_to(folder).as_posix()
+        read = path.parent == folder / "text" or (path.parent == folder and path.suffix in (".toml", ".safetensors"))
+        if read and name not in hashes:
+            raise CheckpointError("is not named in manifest.json", where=path, remedy="Remove it, or fetch again.")
     for name, expected in hashes.items():
-        path = (folder / name).resolve()
+        path = (folder / name.replace("\0", "?")).resolve()
         if not path.is_relative_to(root):
             raise CheckpointError(
                 f"the manifest names a file outside the folder ({name})", where=folder, remedy="Do not use it."
@@ -118,11 +129,12 @@ def save_codec(codec: Codec, folder: Path) -> None:
 def load_codec(folder: Path) -> tuple[Codec, str]:
     """Reads the codec of a checkpoint (of any stage) and its hash, which token stores carry."""
     codec = Codec(load(CodecConfig, folder / "codec.toml"))
-    _load_weights(codec, folder / "codec.safetensors", whole=True)
+    _load_weights(codec, folder / "codec.safetensors", set(codec.state_dict()))
     return codec.eval(), hash_file(folder / "codec.safetensors")
 
 
-def _load_weights(module: Any, path: Path, *, whole: bool) -> None:
+def _load_weights(module: Any, path: Path, needed: set[str]) -> None:
+    """Loads a safetensors file into `module`: it must hold all of `needed` and nothing that the module lacks."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -137,11 +149,17 @@ def _load_weights(module: Any, path: Path, *, whole: bool) -> None:
         raise CheckpointError(
             f"does not fit its configuration ({line})", where=path, remedy="Fetch the checkpoint again."
         ) from None
-    if unexpected or (whole and missing):
-        name = (list(unexpected) + list(missing))[0]
+    if wrong := [*unexpected, *(name for name in missing if name in needed)]:
+        name = wrong[0]
         raise CheckpointError(
             f"does not fit its configuration ({name})", where=path, remedy="Fetch the checkpoint again."
         )
+
+
+def _kept(model: ECGLanguageModel, config: CheckpointConfig) -> set[str]:
+    """Names of the parameters that a checkpoint holds: all of a model from nothing, else what trains."""
+    whole = config.language.backbone == "tiny"
+    return {name for name, p in model.named_parameters() if whole or p.requires_grad}
 
 
 def save_language(
@@ -151,8 +169,7 @@ def save_language(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    whole = config.language.backbone == "tiny"
-    kept = {name for name, p in model.named_parameters() if whole or p.requires_grad}
+    kept = _kept(model, config)
     weights = {name: value.detach().contiguous().clone() for name, value in model.state_dict().items() if name in kept}
     save_file(weights, folder / "language.safetensors")
     model.vocabulary.tokenizer.save_pretrained(folder / "text")
@@ -172,7 +189,7 @@ def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
         )
     config = load(CheckpointConfig, folder / "checkpoint.toml")
     model = new_language(config, load_text_tokenizer(folder / "text"))
-    _load_weights(model, folder / "language.safetensors", whole=False)
+    _load_weights(model, folder / "language.safetensors", _kept(model, config))
     return model.eval(), config
 
 
@@ -183,6 +200,12 @@ def new_language(config: CheckpointConfig, tokenizer: Any, seed: int = 0) -> ECG
     for level in levels:
         codes *= level
     vocabulary = Vocabulary(tokenizer, config.text_rows, codes)
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.text_rows:
+        raise CheckpointError(
+            f"the text tokenizer counts to {highest}, but the checkpoint has {config.text_rows} text rows",
+            remedy="Use the tokenizer that belongs to the checkpoint.",
+        )
     if config.language.backbone == "tiny":
         backbone = build_tiny(config.language.tiny, vocabulary, seed)
     else:

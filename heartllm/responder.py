@@ -14,7 +14,7 @@ from heartllm.checkpoint import CheckpointConfig, load_codec, load_language, ver
 from heartllm.codec.codec import Codec
 from heartllm.codec.tokenise import SAMPLES
 from heartllm.ecg.recording import SAMPLING_RATE, Recording
-from heartllm.errors import DataError
+from heartllm.errors import CheckpointError, DataError
 from heartllm.language.generation import Generator, ResponderItem
 
 
@@ -45,6 +45,12 @@ class Responder:
         fingerprint = verify(checkpoint)
         codec, codec_hash = load_codec(checkpoint)
         model, config = load_language(checkpoint)
+        if config.codec.levels != codec.config.levels:
+            raise CheckpointError(
+                f"codec.toml has levels {list(codec.config.levels)}, checkpoint.toml {list(config.codec.levels)}",
+                where=checkpoint,
+                remedy="Put the codec back that the language model was trained with.",
+            )
         return cls(codec, Generator(model.to(device), config.layout), config, fingerprint, codec_hash)
 
     def encode(self, recording: Recording) -> npt.NDArray[np.int64]:

@@ -44,6 +44,7 @@ class Generator:
         self.model, self.vocabulary, self.layout = model.eval(), model.vocabulary, layout
         with torch.no_grad():
             self.table, self.output = model.table(), model.output_table()
+        self.device = self.table.device
 
     @torch.inference_mode()
     def answer(
@@ -68,25 +69,26 @@ class Generator:
         return prefix_ids(self.vocabulary, item.features, item.codes, question)[0]
 
     def _continue(self, prefix: Ids, items: Sequence[ResponderItem], max_new_tokens: int) -> list[str]:
-        cache, length = self._read(prefix), len(prefix)
-        cache.batch_repeat_interleave(len(items))
+        cache, length, device = self._read(prefix), len(prefix), self.device
+        if length:
+            cache.batch_repeat_interleave(len(items))
         prompts = [prompt_ids(self.vocabulary, item.question, self.layout) for item in items]
         longest = max(map(len, prompts))
-        ids = torch.full((len(items), longest), self.vocabulary.pad)
-        seen = torch.zeros(len(items), length + longest, dtype=torch.long)
+        ids = torch.full((len(items), longest), self.vocabulary.pad, device=device)
+        seen = torch.zeros(len(items), length + longest, dtype=torch.long, device=device)
         seen[:, :length] = 1
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.from_numpy(prompt)
             seen[row, length : length + len(prompt)] = 1
-        last = torch.tensor([len(prompt) - 1 for prompt in prompts])
-        positions = length + torch.arange(longest).expand(len(items), -1)
+        last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+        positions = length + torch.arange(longest, device=device).expand(len(items), -1)
         states = self._step(ids, positions, seen, cache)
-        token = (states[torch.arange(len(items)), last] @ self.output.T).argmax(-1)
+        token = (states[torch.arange(len(items), device=device), last] @ self.output.T).argmax(-1)
         generated, done = [token], token == self.vocabulary.eos
         for index in range(1, max_new_tokens):
             if bool(done.all()):
                 break
-            seen = torch.cat([seen, torch.ones(len(items), 1, dtype=torch.long)], 1)
+            seen = torch.cat([seen, seen.new_ones(len(items), 1)], 1)
             states = self._step(token[:, None], (length + last + index)[:, None], seen, cache)
             token = torch.where(done, self.vocabulary.eos, (states[:, -1] @ self.output.T).argmax(-1))
             generated.append(token)
@@ -99,14 +101,16 @@ class Generator:
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        ids = torch.from_numpy(prefix)[None]
-        self._step(ids, torch.arange(len(prefix))[None], torch.ones_like(ids), cache)
+        if not len(prefix):  # blind, and a backbone without a token that opens a sequence
+            return cache
+        ids = torch.from_numpy(prefix)[None].to(self.device)
+        self._step(ids, torch.arange(len(prefix), device=self.device)[None], torch.ones_like(ids), cache)
         return cache
 
     def _step(self, ids: Tensor, positions: Tensor, seen: Tensor, cache: DynamicCache) -> Tensor:
         """ids (B, S), positions (B, S), seen (B, cached + S) -> hidden states (B, S, hidden); the cache grows by S."""
         embedded = torch.nn.functional.embedding(ids, self.table)
-        output = self.model.backbone.base_model(
+        output = self.model.body(
             inputs_embeds=embedded, position_ids=positions, attention_mask=seen, past_key_values=cache, use_cache=True
         )
         return output.last_hidden_state
@@ -119,9 +123,9 @@ class Generator:
         prefix = prefix_ids(self.vocabulary, item.features, item.codes)[0]
         answers = [answer_ids(self.vocabulary, option) for option in options]
         pairs = [(prompt_ids(self.vocabulary, question), answer) for question in questions for answer in answers]
-        batch = collate([pack(prefix, pairs)], self.vocabulary.pad)
+        batch = collate([pack(prefix, pairs)], self.vocabulary.pad).to(self.device)
         hidden = self.model.hidden_states(batch.ids, batch.positions, batch.mask, table=self.table)[0]
         kept = batch.labels[0] != IGNORED
         losses = self.model.token_losses(hidden[kept], batch.labels[0][kept], table=self.output)
-        scores = torch.zeros(len(pairs), dtype=losses.dtype).index_add_(0, batch.branch[0][kept] - 1, -losses)
-        return scores.reshape(len(questions), len(options)).double().numpy()
+        scores = losses.new_zeros(len(pairs)).index_add_(0, batch.branch[0][kept] - 1, -losses)
+        return scores.reshape(len(questions), len(options)).double().cpu().numpy()

@@ -93,6 +93,12 @@ class ECGLanguageModel(nn.Module):
         return torch.cat([self.backbone.get_output_embeddings().weight, self.output_rows().to(self.dtype)])
 
     @property
+    def body(self) -> Any:
+        """The backbone without its output head and without PEFT's shell: embeddings in, hidden states out."""
+        shell = self.backbone
+        return (shell.get_base_model() if hasattr(shell, "get_base_model") else shell).base_model
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.backbone.get_input_embeddings().weight.dtype
 
@@ -113,7 +119,7 @@ class ECGLanguageModel(nn.Module):
         embedded = F.embedding(ids, self.table() if table is None else table)
         bias = torch.zeros(mask.shape, dtype=embedded.dtype, device=embedded.device)
         bias.masked_fill_(~mask, torch.finfo(embedded.dtype).min)
-        output = self.backbone.base_model(
+        output = self.body(
             inputs_embeds=embedded,
             position_ids=positions,
             attention_mask=bias,
@@ -185,13 +191,39 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
+        backbone = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False).to(dtype)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"the backbone {name!r} cannot be loaded ({str(error).splitlines()[0]})",
             where="language.backbone",
             remedy='Name a folder with a Hugging Face causal LM, a hub model you can reach, or "tiny".',
         ) from None
+    check_plain(backbone)
+    return backbone
+
+
+@torch.no_grad()
+def check_plain(backbone: Any) -> None:
+    """Refuses a backbone whose logits are not its last hidden states times its output rows.
+
+    Some families scale their embeddings, add a bias to the logits or cap them; `ECGLanguageModel` would leave that out.
+
+    Raises:
+        UsageError: naming the family.
+    """
+    backbone.eval()
+    ids = torch.arange(8)[None] % backbone.get_input_embeddings().weight.shape[0]
+    ids = ids.to(backbone.get_input_embeddings().weight.device)
+    wanted = backbone(input_ids=ids, use_cache=False).logits
+    embedded = F.embedding(ids, backbone.get_input_embeddings().weight)
+    hidden = backbone.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+    found = hidden @ backbone.get_output_embeddings().weight.T
+    if found.shape != wanted.shape or not torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-2):
+        raise UsageError(
+            f"a {backbone.config.model_type!r} model scales its embeddings or logits, which is not supported",
+            where="language.backbone",
+            remedy="Use a family without that, such as Llama, Qwen2, Mistral, GPT-2 or GPT-NeoX.",
+        )
 
 
 def choose_trained(model: ECGLanguageModel) -> None:
@@ -211,6 +243,6 @@ def choose_trained(model: ECGLanguageModel) -> None:
     )
     model.backbone = get_peft_model(model.backbone, lora)
     if how == "lora+norms":
-        for name, parameter in model.backbone.named_parameters():
-            if "norm" in name:
-                parameter.requires_grad_(True)
+        for module in model.backbone.modules():
+            if "norm" in type(module).__name__.lower():  # LayerNorm, LlamaRMSNorm, ...
+                module.requires_grad_(True)

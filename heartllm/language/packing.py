@@ -10,7 +10,7 @@ alone behind the prefix, and its loss is the same; the ECG is computed once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,10 @@ class Batch:
     labels: Tensor
     forecast: Tensor
     mask: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 def collate(sequences: Sequence[Packed], pad: int) -> Batch:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.language.packing import Ids
-from heartllm.language.vocabulary import Vocabulary
+from heartllm.language.vocabulary import END, START, Vocabulary, code_token
 
 Layout = Literal["ecg-first", "question-first"]
 ANSWER_SEPARATOR = "; "
@@ -58,3 +58,22 @@ def prompt_ids(vocabulary: Vocabulary, question: str | None, layout: Layout = "e
 def answer_ids(vocabulary: Vocabulary, text: str) -> Ids:
     """The ids of an answer or report, closed by the end token."""
     return np.array([*vocabulary.text(" " + text), vocabulary.eos], np.int64)
+
+
+def prompt_text(
+    features: str,
+    codes: npt.NDArray[np.integer[Any]] | None,
+    question: str | None,
+    layout: Layout = "ecg-first",
+) -> str:
+    """The whole prompt as one string for an exported model, whose tokenizer knows the ECG tokens and adds <bos> itself.
+
+    It reads as `prefix_ids` and `prompt_ids` together; `heartllm.export` checks that it is tokenised to the same ids.
+    """
+    ecg = "" if codes is None else START + "".join(code_token(int(code)) for code in codes) + END
+    head = features + "\n" if features else ""
+    if question is None:
+        return f"{head}{ecg}{REPORT}"
+    if layout == "question-first":
+        return f"{head}{QUESTION}{question}{ecg}{ANSWER}"
+    return f"{head}{ecg}{QUESTION}{question}{ANSWER}"

@@ -76,6 +76,8 @@ def train_language(
     hidden = int(model.backbone.config.hidden_size)
     torch.manual_seed(recipe.loop.seed)
     head = ReadingHead(hidden, len(train.names)) if recipe.weights.reading and not recipe.drawing.blind else None
+    if head is not None:
+        head.to(model.rows.special.device)
     both = nn.ModuleDict({"language": model} | ({"reading": head} if head is not None else {}))
 
     def losses(examples: Examples, rows: Sequence[int], how: Drawing, rng: np.random.Generator) -> Mapping[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heartllm.language.model import ECGLanguageModel
 from heartllm.language.packing import IGNORED, Batch
-from heartllm.training.reading import ReadingHead, no_reading, read_positions
+from heartllm.training.reading import ReadingHead, read_positions
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def masked_mean(model: ECGLanguageModel, hidden: Tensor, labels: Tensor, table: 
     """Mean negative log likelihood of the labels (B, S) that are not IGNORED, at hidden states (B, S, hidden)."""
     kept = labels != IGNORED
     if not bool(kept.any()):
-        return no_reading(hidden.device)
+        return hidden[:0].sum()  # zero, and yet something to differentiate
     return model.token_losses(hidden[kept], labels[kept], table=table).mean()
 
 
@@ -46,6 +46,7 @@ def language_losses(
         findings: (B, F) int8 reading targets.
     """
     table = model.table()
+    batch, findings = batch.to(table.device), findings.to(table.device)
     hidden, layers = model.hidden_states(batch.ids, batch.positions, batch.mask, table=table, all_layers=True)
     output = table if model.tied else model.output_table()
     terms: dict[str, Tensor] = {}

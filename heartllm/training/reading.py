@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,8 +105,3 @@ def read_positions(branch: Tensor, forecast: Tensor) -> Tensor:
     """(B, S) bool: ECG positions of the prefix past `FIRST_POSITION` codes."""
     codes = (branch == 0) & (forecast >= 0)
     return codes & (codes.long().cumsum(1) > FIRST_POSITION)
-
-
-def no_reading(device: torch.device) -> Tensor:
-    """The reading loss of a model that is trained without an ECG: zero."""
-    return torch.zeros((), device=device)
