@@ -3,8 +3,9 @@
 Columns become labels under ECG-QA's names (see `heartllm.data.records.Labels`). Two of these mappings are readings of
 ours, since ECG-QA prints the classes but not the rule:
 
-- axis: PTB-XL calls ALAD and ARAD "extreme" left and right axis deviation, so both are ECG-QA's "extreme axis
-  deviation". AXL and AXR (horizontal, vertical) and SAG (sagittal) match no class and stay unlabelled.
+- axis: the codes follow the German axis types. By the QRS axis measured on up to 25 recordings of each code (medians),
+  ALAD (-46 degrees) is what the usual borders call left axis deviation; LAD (-13) is normal by those borders and left by
+  its name, so it stays unlabelled, as do AXL, AXR and SAG, which match no class.
 - infarction stage: I is early, III is old, and what lies between (I-II, II, II-III) is middle.
 """
 
