@@ -3,9 +3,7 @@
 Columns become labels under ECG-QA's names (see `heartllm.data.records.Labels`). Two of these mappings are readings of
 ours, since ECG-QA prints the classes but not the rule:
 
-- axis: the codes follow the German axis types. By the QRS axis measured on up to 25 recordings of each code (medians),
-  ALAD (-46 degrees) is what the usual borders call left axis deviation; LAD (-13) is normal by those borders and left by
-  its name, so it stays unlabelled, as do AXL, AXR and SAG, which match no class.
+- axis: see `AXES`; codes that are ambiguous in degrees, or no class of ECG-QA, stay unlabelled.
 - infarction stage: I is early, III is old, and what lies between (I-II, II, II-III) is middle.
 """
 
@@ -40,7 +38,7 @@ NOISE_COLUMNS = {
 }
 # PTB-XL's codes name German axis types, ECG-QA's answers measured degrees (normal -30 to 90). Measured on its recordings
 # (net QRS in I and aVF): MID lies at 6 to 73 degrees, ALAD at -75 to -41, RAD at 98 to 147. LAD ("Linkstyp") lies at
-# -53 to -5, on both sides of the border, so it is not labelled; nor are AXL, AXR and SAG, which name no frontal axis.
+# -53 to -5, on both sides of the border, so it is not labelled; nor are AXL, AXR and SAG, which no class fits.
 AXES = {
     "MID": "normal heart axis",
     "ALAD": "left axis deviation",
