@@ -10,10 +10,11 @@ heartllm ask ... | gap ...       one answer | how well it reads
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
+from heartllm.data.commands import data_app
 from heartllm.errors import UsageError, run_command_line
 
 app = typer.Typer(
@@ -23,8 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(data_app, name="data", help="Datasets: list, check, synthesise, build questions, splits, leakage.")
+
 DataRoot = Annotated[
-    Optional[list[Path]],  # noqa: UP045 - typer reads this at run time, also on Python 3.10
+    list[Path] | None,
     typer.Option(
         "--data_root",
         "--data-root",
@@ -133,11 +136,11 @@ def ask(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", help="Checkpoint folder.")],
     record: Annotated[Path, typer.Option("--record", help="WFDB record, CinC .mat, CSV or npy.")],
     features: Annotated[str, typer.Option(help='What is known about the patient, as "Age: 54 years. Sex: male."')] = "",
-    plot: Annotated[Optional[Path], typer.Option(help="Also draw the ECG to this file (png, pdf, svg).")] = None,  # noqa: UP045
+    plot: Annotated[Path | None, typer.Option(help="Also draw the ECG to this file (png, pdf, svg).")] = None,
 ) -> None:
     """Ask one question about one recording.
 
-    Example: heartllm ask --checkpoint runs/checkpoint --record 00001_hr "Does this ECG show symptoms of sinus bradycardia?"
+    Example: heartllm ask -c runs/checkpoint --record 00001_hr "Does this ECG show symptoms of sinus bradycardia?"
     """
     from heartllm.ecg import read_recording
     from heartllm.language.generation import ResponderItem
@@ -171,9 +174,7 @@ def gap(
     waveforms: Annotated[bool, typer.Option(help="Also train the probe on waveforms, reader (a).")] = True,
     steps: Annotated[int, typer.Option(help="Training steps of a probe.")] = 3000,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    out: Annotated[
-        Optional[Path], typer.Option("--out", "-o", help="Also write the table to this Markdown file.")
-    ] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table to this Markdown file.")] = None,
 ) -> None:
     """Measure the reading gap: probe on waveform, probe on codes, language model.
 
@@ -187,12 +188,6 @@ def gap(
     typer.echo(table)
     if out is not None:
         out.write_text(table, encoding="utf-8")
-
-
-def _mount() -> None:
-    from heartllm.data.commands import data_app
-
-    app.add_typer(data_app, name="data", help="Datasets: list, check, synthesise, build questions, splits, leakage.")
 
 
 def main() -> None:

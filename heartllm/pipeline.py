@@ -42,7 +42,10 @@ Say = Callable[[str], object]
 
 
 def find_dataset(name: str, roots: Sequence[Path]) -> Dataset:
-    """Opens `name` in the first data root that has it; HEARTLLM_DATA (several, with the system's path separator) comes last."""
+    """Opens `name` in the first data root that has it.
+
+    HEARTLLM_DATA comes last; it may name several folders, with the system's path separator.
+    """
     places = [*roots, *(Path(part) for part in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if part)]
     if not places:
         remedy = f"Pass --data_root FOLDER or set {DATA_VARIABLE}."
@@ -95,7 +98,7 @@ def tokenizer_stage(
         return waveforms
 
     train, valid = read("train", datasets), read("valid", datasets[:1])
-    codec, log = train_codec(recipe.tokenizer, train, valid, out / "run")
+    codec, _ = train_codec(recipe.tokenizer, train, valid, out / "run")
     figures = reconstruction_figures(codec, valid)
     say("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     save_codec(codec, out)
@@ -142,7 +145,7 @@ def tokenize_stage(
 
 def questions_of(entries: Sequence[Entry], settings: QuestionSettings, split: str) -> dict[str, list[Question]]:
     """Drawn questions by record id: several draws for training, one in template wording for validation."""
-    builder = QuestionBuilder(min_positives=settings.min_positives, balance=settings.balance)
+    builder = QuestionBuilder(min_positives=settings.min_positives, no_per_yes=settings.no_per_yes)
     found: dict[str, list[Question]] = {}
     for draw in range(settings.draws if split == "train" else 1):
         for question in builder.draw(entries, per_cell=settings.per_cell, seed=1000 + draw, paraphrase=draw % 2 == 1):

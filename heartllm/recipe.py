@@ -22,7 +22,7 @@ class QuestionSettings:
     Attributes:
         per_cell: recordings drawn for one answer to one question, see `heartllm.data.questions`.
         draws: independent draws; every second one in paraphrased wording.
-        balance: how many times the rarest positive answer any answer may be drawn.
+        no_per_yes: "no" drawn for each "yes" of a verify question; 2 as in ECG-QA.
         min_positives: recordings an attribute needs to be asked about.
         reports: also tune on writing reports.
         features: show the patient features (TAB).
@@ -31,7 +31,7 @@ class QuestionSettings:
 
     per_cell: int = 60
     draws: int = 4
-    balance: float = 1.0
+    no_per_yes: float = 2.0
     min_positives: int = 4
     reports: bool = True
     features: bool = True
