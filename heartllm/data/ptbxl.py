@@ -36,7 +36,7 @@ NOISE_COLUMNS = {
     "burst noise": "burst_noise",
     "electrodes problems": "electrodes_problems",
 }
-# PTB-XL's codes name German axis types, ECG-QA's answers measured degrees (normal -30 to 90). Measured on its recordings
+# PTB-XL's codes name German axis types, ECG-QA's answers measured degrees (normal -30 to 90). By its recordings
 # (net QRS in I and aVF): MID lies at 6 to 73 degrees, ALAD at -75 to -41, RAD at 98 to 147. LAD ("Linkstyp") lies at
 # -53 to -5, on both sides of the border, and is not labelled; nor are AXL, AXR and SAG, which no class fits.
 AXES = {
