@@ -5,12 +5,20 @@ runs/tokenizer  ->  runs/tokens/<dataset>/<split>  ->  runs/forecast  ->  runs/c
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from heartllm.checkpoint import (
     CheckpointConfig,
@@ -23,20 +31,20 @@ from heartllm.checkpoint import (
     write_manifest,
 )
 from heartllm.codec.store import TokenStore, fingerprint
-from heartllm.codec.tokenise import SAMPLES, write_store
+from heartllm.codec.tokenise import write_store
 from heartllm.config import dumps
 from heartllm.data.dataset import DATA_VARIABLE, FOLDERS, Dataset, open_dataset
+from heartllm.data.dataset_check import BadRecords, read_all
 from heartllm.data.questions import QuestionBuilder
 from heartllm.data.records import Entry, Question
 from heartllm.data.tabular import patient_features
-from heartllm.ecg.recording import Recording
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import UsageError
 from heartllm.language.model import ECGLanguageModel, choose_trained
 from heartllm.language.vocabulary import train_text_tokenizer
 from heartllm.recipe import QuestionSettings, Recipe
 from heartllm.training.examples import Examples, example_fingerprint, write_examples
 from heartllm.training.language import LanguageRecipe, train_language
-from heartllm.training.tokenizer import cache_waveforms, reconstruction_figures, train_codec
+from heartllm.training.tokenizer import Waveforms, cache_waveforms, reconstruction_figures, train_codec
 
 Say = Callable[[str], object]
 
@@ -54,28 +62,6 @@ def find_dataset(name: str, roots: Sequence[Path]) -> Dataset:
     return open_dataset(name, next((root for root in places if (root / folder).is_dir()), places[0]).absolute())
 
 
-def usable(dataset: Dataset, entries: Sequence[Entry], bad: list[str]) -> Iterator[tuple[Entry, Recording]]:
-    """(entry, recording) of what can be read and lasts 10 s; the rest is told in `bad`."""
-    for entry in entries:
-        try:
-            recording = dataset.read(entry, nan_policy="interpolate")
-        except DataError as error:
-            bad.append(f"{entry.record_id}: {error}")
-            continue
-        if recording.signal.shape[1] != SAMPLES:
-            bad.append(f"{entry.record_id}: lasts {recording.duration:.2f} s, not 10 s")
-            continue
-        yield entry, recording
-
-
-def check_share(bad: Sequence[str], asked: int, most: float) -> None:
-    """Fails when more than the stated share of recordings could not be used, naming the first few."""
-    if asked and len(bad) / asked > most:
-        first = "; ".join(bad[:3])
-        remedy = f"Mend them, or allow a larger share than {most:g} with --max_bad_share."
-        raise DataError(f"{len(bad)} of {asked} recordings cannot be used: {first}", remedy=remedy)
-
-
 def tokenizer_stage(
     recipe: Recipe, datasets: Sequence[Dataset], out: Path, *, say: Say = print, max_bad_share: float = 0.01
 ) -> None:
@@ -90,11 +76,14 @@ def tokenizer_stage(
 
     def read(split: str, chosen: Sequence[Dataset]) -> Any:
         entries = [(dataset, dataset.entries(split)) for dataset in chosen]
-        count, bad = sum(len(part) for _, part in entries), list[str]()
-        recordings = (recording for dataset, part in entries for _, recording in usable(dataset, part, bad))
+        count = sum(len(part) for _, part in entries)
+        recordings = (
+            recording
+            for dataset, part in entries
+            for _, recording in read_all(dataset, part, max_bad_share=max_bad_share, nan_policy="interpolate")
+        )
         waveforms = cache_waveforms(recordings, count, cache / f"{split}.npy")
-        check_share(bad, count, max_bad_share)
-        say(f"{split}: {len(waveforms)} recordings, {len(bad)} left out")
+        say(f"{split}: {len(waveforms)} recordings, {count - len(waveforms)} left out")
         return waveforms
 
     train, valid = read("train", datasets), read("valid", datasets[:1])
@@ -124,23 +113,29 @@ def tokenize_stage(
     codec, codec_hash = load_codec(codec_folder)
     for dataset in datasets:
         for split in splits:
-            entries, bad = dataset.entries(split), list[str]()
+            entries = dataset.entries(split)
             if not entries:
                 continue
-
-            def read(
-                block: Sequence[Entry], dataset: Dataset = dataset, bad: list[str] = bad
-            ) -> Iterable[tuple[Entry, Recording]]:
-                return usable(dataset, block, bad)
-
+            bad = BadRecords(allowed=1.0)  # the share is judged over the whole split, below, not block by block
+            recordings = partial(read_all, dataset, bad=bad, nan_policy="interpolate")
             folder = out / dataset.name / split
             views = recipe.views if split == "train" else 1
-            store = write_store(folder, codec, codec_hash, entries, read, dataset=dataset.name, views=views)
-            check_share(bad, len(entries), max_bad_share)
-            say(
-                f"{folder}: {len(store)} recordings, {views} views"
-                + (f"; left out: {'; '.join(bad[:3])}" if bad else "")
-            )
+            with progress_bar(f"{dataset.name} {split}", len(entries)) as advance:
+                store = write_store(
+                    folder, codec, codec_hash, entries, recordings, dataset=dataset.name, views=views, progress=advance
+                )
+            BadRecords(max_bad_share, len(entries), bad.records).check(folder)
+            left = f"; left out {', '.join(record.record_id for record in bad.records[:5])}" if bad.records else ""
+            say(f"{folder}: {len(store)} recordings, {views} views{left}")
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on the terminal (nothing elsewhere); gives the function that tells how many are done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def questions_of(entries: Sequence[Entry], settings: QuestionSettings, split: str) -> dict[str, list[Question]]:
@@ -289,21 +284,19 @@ def gap_stage(
     say: Say = print,
 ) -> str:
     """Measures the reading gap of a checkpoint on one split and returns it as Markdown."""
-    import tempfile
-
     from heartllm.responder import Responder
     from heartllm.training.gap import measure_gap
     from heartllm.training.probe import ProbeSettings
 
     responder = Responder.load(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
-        splits = {}
+        splits: dict[str, tuple[TokenStore, Sequence[Entry], Waveforms | None]] = {}
         for name in ("train", "valid", split):
             store = TokenStore.open(tokens / dataset.name / name, responder.codec_hash)
             entries = [entry for entry in dataset.entries(name) if entry.record_id in store.rows]
             waveforms = None
             if with_waveforms:
-                recordings = (recording for _, recording in usable(dataset, entries, []))
+                recordings = (recording for _, recording in read_all(dataset, entries, nan_policy="interpolate"))
                 waveforms = cache_waveforms(recordings, len(entries), Path(scratch) / f"{name}.npy")
             splits[name] = (store, entries, waveforms)
         gap = measure_gap(
@@ -319,6 +312,4 @@ def gap_stage(
 
 
 def _read_log(path: Path) -> list[Any]:
-    import json
-
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
