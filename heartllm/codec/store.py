@@ -23,6 +23,7 @@ import numpy.typing as npt
 from heartllm.errors import CheckpointError, DataError
 
 SCHEMA = 1
+REQUIRED = {"schema", "codec", "dataset", "data", "shape", "keys"}
 Codes = npt.NDArray[np.uint16]
 
 
@@ -45,13 +46,19 @@ class TokenStore:
         try:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             codes = np.load(path / "codes.npy", mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise CheckpointError(
                 f"is not a whole token store ({error})", where=path, remedy="Run `heartllm tokenize` again."
             ) from None
+        if not isinstance(manifest, dict) or not manifest.keys() >= REQUIRED:
+            raise CheckpointError(
+                "is not a token store's manifest",
+                where=path / "manifest.json",
+                remedy="Run `heartllm tokenize` again.",
+            )
         if (
-            manifest.get("schema") != SCHEMA
-            or list(codes.shape) != manifest.get("shape")
+            manifest["schema"] != SCHEMA
+            or list(codes.shape) != manifest["shape"]
             or len(manifest["keys"]) != len(codes)
         ):
             raise CheckpointError("manifest and codes disagree", where=path, remedy="Run `heartllm tokenize` again.")

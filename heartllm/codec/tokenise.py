@@ -16,7 +16,7 @@ from heartllm.codec.networks import STRIDE
 from heartllm.codec.store import SCHEMA, Codes, TokenStore, fingerprint
 from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
-from heartllm.errors import CheckpointError
+from heartllm.errors import CheckpointError, DataError
 
 SAMPLES = 5000  # 10 s at 500 Hz
 BLOCK = 64  # recordings between two saves
@@ -56,6 +56,7 @@ def write_store(
 
     Raises:
         CheckpointError: if `folder` holds the tokens of other data or another codec.
+        DataError: if no recording could be read.
     """
     data = fingerprint([dataset, views, *sorted(entry.record_id for entry in entries)])
     if (folder / "manifest.json").exists():
@@ -67,20 +68,27 @@ def write_store(
     part.mkdir(parents=True, exist_ok=True)
     mark = part / "plan.json"
     plan = {"codec": codec_hash, "data": data}
-    if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) != plan:
+    if mark.exists() and mark.read_text(encoding="utf-8") != json.dumps(plan):
         raise CheckpointError(
             "holds an unfinished store of other data or codec", where=folder, remedy="Give another --out."
         )
-    mark.write_text(json.dumps(plan), encoding="utf-8")
+    _write_text(mark, json.dumps(plan))
     blocks = [entries[first : first + BLOCK] for first in range(0, len(entries), BLOCK)]
     for number, block in enumerate(blocks):
         if not (part / f"{number:06d}.json").exists():
             keys, codes = _encode_block(codec, list(read(block)), views, number)
             np.save(part / f"{number:06d}.npy", codes)
             # Written last: the list of keys declares its block whole.
-            (part / f"{number:06d}.json").write_text(json.dumps(keys), encoding="utf-8")
+            _write_text(part / f"{number:06d}.json", json.dumps(keys))
         progress(min(len(entries), (number + 1) * BLOCK))
     return _join(folder, part, len(blocks), {**plan, "dataset": dataset, "views": views, "asked": len(entries)})
+
+
+def _write_text(path: Path, text: str) -> None:
+    """By another name first: a run that is killed leaves the whole file or none."""
+    staged = path.with_name(f".{path.name}")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
 
 
 def _encode_block(codec: Codec, pairs: list[tuple[Entry, Recording]], views: int, seed: int) -> tuple[list[str], Codes]:
@@ -97,6 +105,10 @@ def _join(folder: Path, part: Path, blocks: int, about: dict[str, object]) -> To
             yield json.loads((part / f"{number:06d}.json").read_text(encoding="utf-8"))
 
     names = [key for block in keys() for key in block]
+    if not names:
+        raise DataError(
+            f"none of its {about['asked']} recordings could be read", where=folder, remedy="Check the dataset."
+        )
     shape = (len(names), int(str(about["views"])), code_count(SAMPLES))
     temporary = part / "codes.npy"
     codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint16, shape=shape)
@@ -115,8 +127,6 @@ def _join(folder: Path, part: Path, blocks: int, about: dict[str, object]) -> To
         "left_out": int(str(about["asked"])) - len(names),
         "keys": names,
     }
-    staged = folder / ".manifest"
-    staged.write_text(json.dumps(manifest), encoding="utf-8")
-    staged.replace(folder / "manifest.json")
+    _write_text(folder / "manifest.json", json.dumps(manifest))
     shutil.rmtree(part)
     return TokenStore.open(folder, str(about["codec"]))

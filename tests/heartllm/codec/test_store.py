@@ -1,0 +1,195 @@
+"""Token stores: written once, continued after an interruption, refused where they do not belong."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heartllm.codec import tokenise
+from heartllm.codec.codec import Codec, CodecConfig
+from heartllm.codec.store import TokenStore, fingerprint
+from heartllm.codec.tokenise import views_of, write_store
+from heartllm.data.records import Entry
+from heartllm.ecg.recording import Recording
+from heartllm.errors import CheckpointError, DataError
+
+CODEC = "c" * 64
+
+
+def entries(count: int) -> list[Entry]:
+    return [Entry(f"r{i}", f"p{i}", "made", Path(f"r{i}")) for i in range(count)]
+
+
+def recording(entry: Entry) -> Recording:
+    rng = np.random.default_rng(zlib.crc32(entry.record_id.encode()))
+    return Recording(rng.standard_normal((12, 5000)).astype(np.float32), 500.0, entry.record_id)
+
+
+class Reader:
+    """Reads made recordings, counts them, leaves some out, and is interrupted at one."""
+
+    def __init__(self, interrupt_at: str = "", unreadable: tuple[str, ...] = ()) -> None:
+        self.interrupt_at, self.unreadable, self.seen = interrupt_at, unreadable, list[str]()
+
+    def __call__(self, block: Sequence[Entry]) -> Iterable[tuple[Entry, Recording]]:
+        for entry in block:
+            if entry.record_id == self.interrupt_at:
+                raise KeyboardInterrupt
+            self.seen.append(entry.record_id)
+            if entry.record_id not in self.unreadable:
+                yield entry, recording(entry)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenise, "BLOCK", 3)
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig(decoder_width=8)).eval()
+    with torch.no_grad():
+        codec.encoder.to_latent.weight.mul_(60)
+    return codec
+
+
+def write(
+    folder: Path, codec: Codec, read: Reader, count: int = 8, *, codec_hash: str = CODEC, views: int = 1
+) -> TokenStore:
+    return write_store(folder, codec, codec_hash, entries(count), read, dataset="made", views=views)
+
+
+def test_store_holds_each_recordings_codes(tmp_path: Path, codec: Codec) -> None:
+    done: list[int] = []
+    store = write_store(tmp_path, codec, CODEC, entries(5), Reader(), dataset="made", progress=done.append)
+    assert done == [3, 5]
+    assert len(store) == 5
+    assert store.codes.shape == (5, 1, 313)
+    assert store.codes.dtype == np.uint16
+    assert isinstance(store.codes, np.memmap)
+    assert list(store.keys()) == [f"r{i}" for i in range(5)]
+    expected = codec.encode(torch.from_numpy(recording(entries(4)[3]).signal)[None])[0]
+    assert store.of("r3").tolist() == expected.tolist()
+    assert len(np.unique(store.codes)) > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npy", "manifest.json"]
+
+
+def test_interrupted_run_continues_and_ends_the_same(tmp_path: Path, codec: Codec) -> None:
+    whole = write(tmp_path / "whole", codec, Reader(), views=2)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "parts", codec, Reader("r7"), views=2)
+    with pytest.raises(CheckpointError, match="not a whole token store"):
+        TokenStore.open(tmp_path / "parts")
+    rest = Reader()
+    store = write(tmp_path / "parts", codec, rest, views=2)
+    assert rest.seen == ["r6", "r7"]  # two blocks of three were whole
+    assert np.array_equal(store.codes, whole.codes)
+    assert store.manifest == whole.manifest
+
+
+def test_tokenising_twice_reads_nothing_the_second_time(tmp_path: Path, codec: Codec) -> None:
+    first = write(tmp_path, codec, Reader())
+    stamp = (tmp_path / "codes.npy").stat().st_mtime_ns
+    again = Reader()
+    second = write(tmp_path, codec, again)
+    assert again.seen == []
+    assert (tmp_path / "codes.npy").stat().st_mtime_ns == stamp
+    assert np.array_equal(first.codes, second.codes)
+
+
+def test_unreadable_recordings_are_left_out_and_counted(tmp_path: Path, codec: Codec) -> None:
+    store = write(tmp_path, codec, Reader(unreadable=("r0", "r1", "r2", "r5")))  # r0 to r2: a block with none left
+    assert list(store.keys()) == ["r3", "r4", "r6", "r7"]
+    assert store.manifest["left_out"] == 4
+    with pytest.raises(DataError, match="'r5'"):
+        store.of("r5")
+
+
+def test_a_dataset_of_which_nothing_can_be_read(tmp_path: Path, codec: Codec) -> None:
+    with pytest.raises(DataError, match="none of its 2 recordings"):
+        write(tmp_path, codec, Reader(unreadable=("r0", "r1")), 2)
+
+
+def test_refuses_another_codec_or_other_data(tmp_path: Path, codec: Codec) -> None:
+    write(tmp_path, codec, Reader(), 3)
+    with pytest.raises(CheckpointError, match="was made by codec cccc"):
+        write(tmp_path, codec, Reader(), 3, codec_hash="d" * 64)
+    with pytest.raises(CheckpointError, match="other recordings"):
+        write(tmp_path, codec, Reader(), 4)
+    with pytest.raises(CheckpointError, match="other recordings"):
+        write(tmp_path, codec, Reader(), 3, views=2)
+    assert len(TokenStore.open(tmp_path, CODEC)) == 3
+
+
+@pytest.mark.parametrize(("codec_hash", "count"), [("d" * 64, 8), (CODEC, 7)])
+def test_refuses_to_continue_another_unfinished_store(
+    tmp_path: Path, codec: Codec, codec_hash: str, count: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, codec, Reader("r4"))
+    with pytest.raises(CheckpointError, match="unfinished store"):
+        write(tmp_path, codec, Reader(), count, codec_hash=codec_hash)
+
+
+def test_altered_manifests_are_refused(tmp_path: Path, codec: Codec) -> None:
+    write(tmp_path, codec, Reader(), 3)
+    path = tmp_path / "manifest.json"
+    good = json.loads(path.read_text(encoding="utf-8"))
+    altered = {
+        "a recording less": {**good, "keys": good["keys"][:-1]},
+        "other shape": {**good, "shape": [3, 1, 312]},
+        "other schema": {**good, "schema": 99},
+        "no keys": {name: value for name, value in good.items() if name != "keys"},
+        "no codec": {name: value for name, value in good.items() if name != "codec"},
+        "no mapping": [good],
+    }
+    for what, manifest in altered.items():
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+        with pytest.raises(CheckpointError, match="heartllm tokenize"):
+            pytest.fail(f"{what}: opened {TokenStore.open(tmp_path, CODEC)}")
+    path.write_text(json.dumps(good)[:-5], encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not a whole token store"):
+        TokenStore.open(tmp_path)
+    path.write_text(json.dumps(good), encoding="utf-8")
+    (tmp_path / "codes.npy").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="not a whole token store"):
+        TokenStore.open(tmp_path)
+
+
+def test_views_are_small_shifts_and_gains() -> None:
+    signal = torch.randn(2, 12, 400)
+    views = views_of(signal, 6, seed=4)
+    assert views.shape == (6, 2, 12, 400)
+    assert torch.equal(views[0], signal)
+    assert torch.equal(views, views_of(signal, 6, seed=4))
+    assert not torch.equal(views[1], views_of(signal, 6, seed=5)[1])
+    for view in views[1:]:
+        fits = []
+        for shift in range(1, 16):
+            gain = float(view[0, 0, 50] / signal[0, 0, 50 - shift])
+            fits.append((float((view[..., shift:] - gain * signal[..., :-shift]).abs().max()), shift, gain))
+        error, shift, gain = min(fits)
+        assert error < 1e-4
+        assert 0.9 <= gain <= 1.1
+        torch.testing.assert_close(
+            view[..., :shift], gain * signal[..., :1].expand(-1, -1, shift), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_views_give_other_codes_of_the_same_recording(tmp_path: Path, codec: Codec) -> None:
+    store = write(tmp_path, codec, Reader(), 2, views=3)
+    assert store.codes.shape == (2, 3, 313)
+    for other in (1, 2):
+        assert not np.array_equal(store.of("r1"), store.of("r1", other))
+
+
+def test_fingerprint_keeps_parts_apart() -> None:
+    assert fingerprint(["a", "bc"]) != fingerprint(["ab", "c"])
+    assert fingerprint(["a", 1]) == fingerprint(["a", "1"])
