@@ -100,16 +100,11 @@ def doctor(data_root: DataRoot = None) -> None:
         f"no: {', '.join(lacking)} missing (pip install 'heartllm[model]')" if lacking else "can be evaluated",
     )
     print("WordNet       ", available())
-    if data_root is None:
+    folders = ("ptbxl", "ecgqa", "reports", "mimic", "synthetic-a", "synthetic-b", "other_sites")
+    for root in data_root or []:
+        print("data          ", root, "holds", ", ".join(n for n in folders if (root / n).is_dir()) or "no dataset")
+    if not data_root:
         print("data           no --data_root and no HEARTLLM_DATA")
-    else:
-        folders = ("ptbxl", "ecgqa", "reports", "mimic", "synthetic-a", "synthetic-b", "other_sites")
-        print(
-            "data          ",
-            data_root,
-            "holds",
-            ", ".join(name for name in folders if (data_root / name).is_dir()) or "none of the datasets",
-        )
     for key, value in provenance.hardware().items():
         print(f"{key:14} {value}")
     print("code          ", provenance.source() or "installed package")

@@ -14,6 +14,8 @@ from heartllm_eval import checks
 from heartllm_eval.options import Confidence, DataRoot, Include, Output, Resamples, Verbosity, console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from heartllm_eval.schema import RunRecord
     from heartllm_eval.suite import Suite
 
@@ -109,7 +111,7 @@ def run(
         suites=tuple(suites),
         output=output_path or Path("runs") / f"{model}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}",
         model_args=parse_model_args(model_args),
-        data_root=data_root,
+        data_roots=tuple(data_root or ()),
         limit=limit,
         seed=seed,
         batch_size=batch_size,
@@ -142,7 +144,7 @@ def _dry_run(spec: Any, *, write: bool) -> None:
     from heartllm_eval.progress import Progress
     from heartllm_eval.requests import Workspace
 
-    planned = plan(spec, Workspace(spec.data_root))
+    planned = plan(spec, Workspace(spec.data_roots))
     systems = systems_of(spec, Progress(spec.verbosity).warn)
     for suite in spec.suites:
         requests = planned[suite.name]
@@ -233,7 +235,7 @@ def score(
         requests = files.read_references(references, kind)  # type: ignore[arg-type]
         name, sources = references.stem, {"references": file_hash(references)}
     else:
-        name, requests, about = _suite_references(_suites(tasks or [], include_path), data_root, limit, seed)
+        name, requests, about = _suite_references(_suites(tasks or [], include_path), data_root or [], limit, seed)
         sources, names = {}, names or about.pop("metrics")
     if names:
         about["primary"] = names[0]
@@ -254,7 +256,7 @@ def score(
 
 
 def _suite_references(
-    suites: list[Suite], data_root: Path | None, limit: str | None, seed: int
+    suites: list[Suite], data_roots: Sequence[Path], limit: str | None, seed: int
 ) -> tuple[str, Any, dict[str, Any]]:
     from heartllm_eval.planning import RunSpec, plan
     from heartllm_eval.requests import Workspace
@@ -263,7 +265,9 @@ def _suite_references(
         names = ", ".join(suite.name for suite in suites)
         raise UsageError(f"one suite at a time, not {names}", where="--tasks", remedy="Name one suite.")
     suite = suites[0]
-    planned = plan(RunSpec("gold", (suite,), Path(), data_root=data_root, limit=limit, seed=seed), Workspace(data_root))
+    planned = plan(
+        RunSpec("gold", (suite,), Path(), data_roots=tuple(data_roots), limit=limit, seed=seed), Workspace(data_roots)
+    )
     about = {
         "title": suite.caption,
         "slices": suite.slices,

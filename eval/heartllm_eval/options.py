@@ -17,9 +17,11 @@ Include = Annotated[
     list[Path] | None, typer.Option("--include_path", help="Folder (or file) with suites of your own; repeatable.")
 ]
 DataRoot = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
-        "--data_root", envvar="HEARTLLM_DATA", help="Folder that holds ptbxl/, ecgqa/, reports/, synthetic-a/, ..."
+        "--data_root",
+        envvar="HEARTLLM_DATA",
+        help="Folder that holds ptbxl/, ecgqa/, reports/, synthetic-a/, ...; repeatable.",
     ),
 ]
 Resamples = Annotated[int, typer.Option("--confidence_n", min=100, help="Bootstrap resamples.")]

@@ -26,7 +26,7 @@ class RunSpec:
     suites: tuple[Suite, ...]
     output: Path
     model_args: Mapping[str, str] = field(default_factory=dict)
-    data_root: Path | None = None
+    data_roots: tuple[Path, ...] = ()
     limit: str | None = None
     seed: int = 0
     batch_size: int = 16

@@ -16,18 +16,18 @@ from heartllm_eval.suite import Suite
 if TYPE_CHECKING:
     from heartllm.data.records import Entry, Question
 
-AGE_BANDS = ((40, "under 40"), (60, "40-59"), (80, "60-79"))
+AGE_BANDS = ((40, "0-39"), (60, "40-59"), (80, "60-79"))
 
 
 class Workspace:
     """The datasets of a run, opened once each.
 
     Args:
-        data_root: the folder that holds ptbxl/, ecgqa/, reports/, ...; None if the user named none.
+        data_roots: folders that hold ptbxl/, ecgqa/, synthetic-a/, ...; the first that holds a dataset is taken.
     """
 
-    def __init__(self, data_root: Path | None) -> None:
-        self.data_root = data_root
+    def __init__(self, data_roots: Sequence[Path] = ()) -> None:
+        self.data_roots = tuple(data_roots)
         self._datasets: dict[str, Any] = {}
         self._entries: dict[str, dict[str, Entry]] = {}
 
@@ -35,21 +35,29 @@ class Workspace:
         """The dataset called `name` (`heartllm.data.Dataset`).
 
         Raises:
-            UsageError: without a data root, or where the root does not exist.
+            UsageError: without a data root, or where one does not exist.
+            DataError: if no root holds the dataset.
         """
         if name not in self._datasets:
-            if self.data_root is None:
+            if not self.data_roots:
                 raise UsageError(
                     f"the dataset {name!r} is needed and no data folder was named",
                     where="--data_root",
                     remedy="Give --data_root DIR or set HEARTLLM_DATA; it holds ptbxl/, ecgqa/, synthetic-a/, ...",
                 )
-            if not self.data_root.is_dir():
-                raise UsageError("no such folder", where=f"--data_root {self.data_root}", remedy="Check the path.")
-            from heartllm.data import open_dataset
+            for root in self.data_roots:
+                if not root.is_dir():
+                    raise UsageError("no such folder", where=f"--data_root {root}", remedy="Check the path.")
+            from heartllm.data.dataset import FOLDERS, open_dataset
 
-            self._datasets[name] = open_dataset(name, self.data_root)
+            holding = (root for root in self.data_roots if (root / FOLDERS.get(name, "")).is_dir())
+            self._datasets[name] = open_dataset(name, next(holding, self.data_roots[0]))
         return self._datasets[name]
+
+    @property
+    def where(self) -> str:
+        """The data roots, for messages."""
+        return ", ".join(map(str, self.data_roots))
 
     def entries(self, name: str, split: str | None = None) -> list[Entry]:
         """The entries of a dataset's split.
@@ -60,7 +68,7 @@ class Workspace:
         found = list(self.dataset(name).entries(split))
         if not found:
             raise DataError(
-                f"{name} has no recordings in split {split!r}", where=self.data_root, remedy="Check the data folder."
+                f"{name} has no recordings in split {split!r}", where=self.where, remedy="Check the data folder."
             )
         return found
 
@@ -72,7 +80,7 @@ class Workspace:
             return self._entries[name][record_id]
         except KeyError:
             raise DataError(
-                f"{name} has no recording {record_id!r}", where=self.data_root, remedy="Check the data folder."
+                f"{name} has no recording {record_id!r}", where=self.where, remedy="Check the data folder."
             ) from None
 
 
@@ -102,7 +110,7 @@ def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = No
     if not requests:
         raise DataError(
             f"suite {suite.name} finds nothing to ask in split {chosen!r}",
-            where=workspace.data_root,
+            where=workspace.where,
             remedy="Check the data folder.",
         )
     return _unique(requests)
@@ -122,9 +130,9 @@ def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split
     from heartllm.data.ecgqa import read_questions
 
     wording = "paraphrased" if suite.questions.paraphrase else "template"
-    root = workspace.data_root or Path()
-    folder = root / suite.questions.files.format(wording=wording, split=split)
-    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    below = suite.questions.files.format(wording=wording, split=split)
+    folder = next((root / below for root in workspace.data_roots if (root / below).is_dir()), Path(below))
+    files = sorted(folder.glob("*.json"))
     if not files:
         raise DataError(
             "no ECG-QA files",
@@ -186,7 +194,7 @@ def entry_slices(entry: Entry) -> dict[str, str]:
         age = "unknown"
     else:
         years = entry.age
-        age = next((name for limit, name in AGE_BANDS if years < limit), "80 and over")
+        age = next((name for limit, name in AGE_BANDS if years < limit), "80+")
     return {"sex": entry.sex or "unknown", "age": age}
 
 

@@ -139,7 +139,7 @@ def _open(spec: RunSpec) -> _State:
         settings={
             "batch_size": spec.batch_size,
             "device": spec.device,
-            "data_root": str(spec.data_root) if spec.data_root else None,
+            "data_roots": [str(root) for root in spec.data_roots],
             "cache": str(spec.cache) if spec.cache else None,
             "resamples": spec.options.resamples,
             "confidence": spec.options.confidence,
@@ -151,7 +151,7 @@ def _open(spec: RunSpec) -> _State:
 
 def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) -> RunRecord:
     spec, say = state.spec, state.say
-    workspace = Workspace(spec.data_root)
+    workspace = Workspace(spec.data_roots)
     planned = plan(spec, workspace)
     systems = systems_of(spec, state.warn)
     for suite in spec.suites:

@@ -158,9 +158,16 @@ def test_bad_references_are_named(
 
 def test_score_reads_ecg_qas_own_rows(tmp_path: Path) -> None:
     row = {
-        "template_id": 1, "question_id": 0, "sample_id": 12, "question_type": "single-verify", "attribute_type": "scp_code",
-        "question": "Does this ECG show symptoms of X?", "answer": ["yes"], "ecg_id": [9176], "attribute": ["x"],
-    }  # fmt: skip
+        "template_id": 1,
+        "question_id": 0,
+        "sample_id": 12,
+        "question_type": "single-verify",
+        "attribute_type": "scp_code",
+        "question": "Does this ECG show symptoms of X?",
+        "answer": ["yes"],
+        "ecg_id": [9176],
+        "attribute": ["x"],
+    }
     (tmp_path / "r.json").write_text(json.dumps([row]))
     (tmp_path / "p.json").write_text(json.dumps({"12": "Yes"}))
     result = RUNNER.invoke(

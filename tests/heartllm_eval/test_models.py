@@ -21,7 +21,7 @@ from heartllm_eval.requests import Workspace
 from heartllm_eval.schema import Prediction, Request
 from heartllm_eval.testing import invented_requests
 
-CONTEXT = base.Context(Workspace(None))
+CONTEXT = base.Context(Workspace())
 
 
 def task(requests: Sequence[Request], training: Sequence[Request] = ()) -> base.Task:
@@ -217,6 +217,7 @@ class FakeResponder:
     """Answers with the first code that it is shown and the question, and counts its encodings."""
 
     fingerprint = "f" * 64
+    codec_hash = "c" * 64
     encoded: ClassVar[list[str]] = []
     keys: ClassVar[list[str]] = []
 
@@ -238,7 +239,7 @@ class FakeResponder:
 
 class FakeWorkspace(Workspace):
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__()
 
     def dataset(self, name: str) -> Any:
         return types.SimpleNamespace(read=lambda entry: entry)
@@ -249,9 +250,9 @@ class FakeWorkspace(Workspace):
 
 @pytest.fixture
 def checkpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    module = types.ModuleType("heartllm.language.generation")
+    module = types.ModuleType("heartllm.responder")
     module.Responder, module.ResponderItem = FakeResponder, Item  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "heartllm.language.generation", module)
+    monkeypatch.setitem(sys.modules, "heartllm.responder", module)
     FakeResponder.encoded, FakeResponder.keys = [], []
     _responder.cache_clear()
     yield "some/checkpoint"

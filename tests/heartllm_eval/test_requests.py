@@ -108,22 +108,22 @@ def test_suites_of_ones_own_are_found_and_take_precedence(tmp_path: Path) -> Non
 
 def test_a_suite_without_data_tells_what_is_missing(suite: Suite, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Give --data_root DIR or set HEARTLLM_DATA"):
-        build_requests(suite, Workspace(None))
+        build_requests(suite, Workspace())
     with pytest.raises(UsageError, match="no such folder"):
-        build_requests(suite, Workspace(tmp_path / "none"))
+        build_requests(suite, Workspace([tmp_path / "none"]))
     with pytest.raises(DataError):
-        build_requests(suite, Workspace(tmp_path))
+        build_requests(suite, Workspace([tmp_path]))
 
 
 @pytest.mark.real_data
 def test_real_requests(data_root: Path) -> None:
-    workspace = Workspace(data_root)
+    workspace = Workspace([data_root])
     asked = build_requests(select(["ptbxl_qa"])[0], workspace)
     assert len({request.id for request in asked}) == len(asked) > 1000
     assert {request.question_type for request in asked} == {"single-verify", "single-choose", "single-query"}
     assert all(request.derived and request.references and request.options for request in asked)
     assert all(set(request.references) <= {*request.options, "none"} for request in asked)
-    again = build_requests(select(["ptbxl_qa"])[0], Workspace(data_root))
+    again = build_requests(select(["ptbxl_qa"])[0], Workspace([data_root]))
     assert requests_hash(again) == requests_hash(asked)
     training = build_requests(select(["ptbxl_qa"])[0], workspace, split="train")
     assert not {request.cluster for request in training} & {request.cluster for request in asked}

