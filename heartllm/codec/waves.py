@@ -21,6 +21,7 @@ Integers = npt.NDArray[np.int64]
 MS = 1000 / SAMPLING_RATE  # of a sample
 BEFORE, AFTER = 200, 225  # samples of an averaged beat before and after its fiducial point: -400 to +450 ms
 CORE = slice(BEFORE - 40, BEFORE + 60)  # where beats are compared in shape: -80 to +120 ms
+T_REACH, T_SHARE = int(0.4 * SAMPLING_RATE), 0.6  # how long after QRS a T wave peaks, and how steep it may be, squared
 ALIKE = 0.8  # correlation with the typical beat that makes a beat one of its kind
 INDEPENDENT = [LEADS.index(name) for name in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")]
 
@@ -65,7 +66,11 @@ def find_beats(signal: Floats) -> Integers:
     second = int(SAMPLING_RATE)
     tops = [energy[first : first + 2 * second].max() for first in range(0, len(energy) - second + 1, second)]
     peaks, _ = find_peaks(energy, height=0.25 * float(np.median(tops)) + 1e-12, distance=int(0.27 * SAMPLING_RATE))
-    return peaks.astype(np.int64)
+    kept: list[int] = []
+    for peak in peaks:  # a weaker peak soon after a beat is that beat's T wave
+        if not kept or peak - kept[-1] > T_REACH or energy[peak] > T_SHARE * energy[kept[-1]]:
+            kept.append(int(peak))
+    return np.array(kept, np.int64)
 
 
 def beat_windows(signal: Floats) -> Integers:
