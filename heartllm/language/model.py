@@ -130,9 +130,10 @@ class ECGLanguageModel(nn.Module):
 
     def token_losses(self, hidden: Tensor, labels: Tensor, *, table: Tensor | None = None) -> Tensor:
         """Negative log likelihood (M,) in nats of `labels` (M,) at states (M, hidden); logits exist only here."""
-        return F.cross_entropy(
-            (hidden @ (self.output_table() if table is None else table).T).float(), labels, reduction="none"
-        )
+        logits = hidden @ (self.output_table() if table is None else table).T
+        if logits.dtype != torch.float64:
+            logits = logits.float()
+        return F.cross_entropy(logits, labels, reduction="none")
 
 
 def build_tiny(config: TinyConfig, vocabulary: Vocabulary, seed: int) -> Any:

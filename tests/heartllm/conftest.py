@@ -1,0 +1,112 @@
+"""What the tests of language, training and checkpoints share: a small vocabulary, small models, small backbone folders.
+
+Imports of the model stack stay inside the fixtures, so that a base install can collect what does not need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LEVELS = (3, 3, 2, 2)  # 36 codes
+CORPUS = [
+    "Age: 54 years. Sex: female. Weight: 59 kg. Device: CS-12.\n",
+    "Question: Does this ECG show symptoms of sinus bradycardia? Answer: yes",
+    "Question: Which noise does this ECG show, baseline drift or static noise? Answer: baseline drift; static noise",
+    "Question: What is the heart axis? Answer: left axis deviation",
+    "Report: sinus rhythm, normal ECG. atrial fibrillation. left bundle branch block.",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A byte-level BPE text tokenizer of 320 rows."""
+    from heartllm.language.vocabulary import train_text_tokenizer
+
+    return train_text_tokenizer(CORPUS * 3, 320)
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tokenizer: Any) -> Any:
+    from heartllm.language.vocabulary import Vocabulary
+
+    return Vocabulary(tokenizer, len(tokenizer), 36)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Any:
+    """A two-layer language model of width 32."""
+    from heartllm.language.model import LanguageConfig, LoraSettings, TinyConfig
+
+    tiny = TinyConfig(hidden=32, layers=2, heads=2, feedforward=48, vocabulary=320)
+    return LanguageConfig(tiny=tiny, lora=LoraSettings(rank=4, alpha=8))
+
+
+@pytest.fixture
+def make_model(vocabulary: Any, tiny_config: Any) -> Callable[..., Any]:
+    """make_model(**changes of LanguageConfig) -> a model whose weights are large enough for its answers to vary."""
+    from dataclasses import replace
+
+    from heartllm.language.model import ECGLanguageModel, build_tiny, choose_trained
+
+    def make(seed: int = 0, **changes: Any) -> Any:
+        config = replace(tiny_config, **changes)
+        model = ECGLanguageModel(build_tiny(config.tiny, vocabulary, seed), vocabulary, LEVELS, config)
+        shake(model, seed)
+        choose_trained(model)
+        return model
+
+    return make
+
+
+def shake(model: Any, seed: int = 0) -> None:
+    """Redraws the matrices of a model wider than an initialisation would."""
+    import torch
+
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(std=0.4)
+
+
+def _backbone(kind: str, rows: int) -> Any:
+    import transformers as hf
+
+    shape: dict[str, Any] = {
+        "vocab_size": rows,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    if kind == "gpt2":
+        return hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=rows, n_embd=32, n_layer=2, n_head=4, n_positions=512))
+    if kind == "gpt_neox":
+        return hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**shape, tie_word_embeddings=False))
+    if kind == "mistral":
+        return hf.MistralForCausalLM(hf.MistralConfig(**shape, num_key_value_heads=2, tie_word_embeddings=False))
+    if kind == "gemma":
+        return hf.GemmaForCausalLM(hf.GemmaConfig(**shape, num_key_value_heads=2, head_dim=8))
+    return hf.Qwen2ForCausalLM(hf.Qwen2Config(**shape, num_key_value_heads=2, tie_word_embeddings=kind == "qwen2-tied"))
+
+
+@pytest.fixture
+def backbone_folder(tokenizer: Any, tmp_path: Path) -> Callable[[str], Path]:
+    """backbone_folder(kind) -> a folder as `save_pretrained` writes it, with five more rows than its tokenizer uses."""
+
+    def make(kind: str) -> Path:
+        import torch
+
+        torch.manual_seed(1)
+        backbone = _backbone(kind, len(tokenizer) + 5)
+        shake(backbone)
+        folder = tmp_path / f"backbone-{kind}"
+        backbone.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make

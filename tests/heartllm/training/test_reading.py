@@ -1,0 +1,90 @@
+"""Reading targets: what labels say, what they leave open, and where the head reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from heartllm.data.records import Labels
+from heartllm.training.reading import (
+    FIRST_POSITION,
+    ReadingHead,
+    finding_names,
+    findings,
+    labelled,
+    read_positions,
+    target_row,
+)
+
+FULL = Labels(
+    statements={"sinus rhythm": 0.0, "left ventricular hypertrophy": 80.0},
+    noise={"baseline drift": frozenset({"I", "V6"}), "static noise": frozenset()},
+    infarction_stages=frozenset({"early stage of myocardial infarction"}),
+    extra_systoles=frozenset(),
+    heart_axis="left axis deviation",
+    intervals={"pr interval": 220.0, "qrs duration": 90.0, "heart rate": 70.0},
+)
+
+
+def test_facts_of_a_full_set_of_labels() -> None:
+    facts = findings(FULL)
+    assert facts["statement: sinus rhythm"]
+    assert facts["noise: baseline drift"]
+    assert facts["noise: baseline drift in V6"]
+    assert not facts["noise: baseline drift in II"]
+    assert not facts["noise: static noise"]
+    assert facts["infarction: early stage of myocardial infarction"]
+    assert facts["axis: left axis deviation"]
+    assert (facts["pr interval: below"], facts["pr interval: above"]) == (False, True)
+    assert (facts["qrs duration: below"], facts["qrs duration: above"]) == (False, False)
+    assert not any("heart rate" in name for name in facts)
+
+
+def test_absence_is_no_where_labelled_and_open_where_not() -> None:
+    names = ["statement: atrial fibrillation", "beats: extrasystoles", "axis: normal heart axis", "pr interval: above"]
+    assert target_row(FULL, names).tolist() == [0, 0, 0, 1]
+    assert target_row(Labels(), names).tolist() == [-1, -1, -1, -1]
+    assert target_row(Labels(statements={}), names).tolist() == [0, -1, -1, -1]
+    assert target_row(Labels(intervals={"qrs duration": 90.0}), names).tolist() == [-1, -1, -1, -1]
+    assert labelled(FULL, "pr interval: below")
+    assert not labelled(FULL, "qt interval: below")
+
+
+def test_findings_need_enough_positives() -> None:
+    labels = [Labels(statements={"a": 1.0, "b": 1.0}), Labels(statements={"a": 1.0}), Labels()]
+    assert finding_names(labels, 2) == ["statement: a"]
+    assert finding_names(labels, 1) == ["statement: a", "statement: b"]
+    assert finding_names([Labels(intervals={"pr interval": 100.0})], 1) == ["pr interval: below"]
+
+
+def test_the_head_reads_past_the_first_two_seconds_of_the_prefix() -> None:
+    branch = torch.tensor([[0] * 103 + [1] * 5 + [-1] * 4])
+    forecast = torch.full((1, 112), -100)
+    forecast[0, 1:101] = 7  # 100 codes
+    positions = read_positions(branch, forecast)
+    assert positions[0].nonzero().flatten().tolist() == list(range(1 + FIRST_POSITION, 101))
+
+
+def test_the_loss_is_a_mean_over_labelled_findings() -> None:
+    torch.manual_seed(0)
+    head = ReadingHead(6, 3)
+    states, where = torch.randn(2, 5, 6), torch.zeros(2, 5, dtype=torch.bool)
+    where[0, 2] = where[1, 3] = where[1, 4] = True
+    targets = torch.tensor([[1, 0, -1], [-1, 1, -1]], dtype=torch.int8)
+    wanted = []
+    for row, position in ((0, 2), (1, 3), (1, 4)):
+        for finding in range(3):
+            if targets[row, finding] >= 0:
+                logit = head.linear(states[row, position])[finding]
+                wanted.append(F.binary_cross_entropy_with_logits(logit, targets[row, finding].float()).item())
+    assert head(states, where, targets).item() == pytest.approx(np.mean(wanted), abs=1e-6)
+
+
+def test_nothing_to_read_costs_nothing() -> None:
+    head = ReadingHead(6, 2)
+    nowhere = torch.zeros(1, 4, dtype=torch.bool)
+    loss = head(torch.randn(1, 4, 6), nowhere, torch.tensor([[1, 0]], dtype=torch.int8))
+    assert loss.item() == 0.0
+    loss.backward()
