@@ -207,6 +207,7 @@ class Workshop:
                     mark=mark,
                     minimum=settings.min_findings,
                     features=settings.features,
+                    ask=settings.ask,
                     reports=settings.reports,
                     names=names,
                     repeat=dict(enumerate(repeats)) if split == "train" else None,
@@ -259,7 +260,14 @@ def language_stage(
             rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
         config = CheckpointConfig(codec.config, recipe.language, text_rows=rows)
         model = new_language(config, tokenizer, seed=settings.loop.seed)
-    config = replace(config, stage=stage, blind=blind, features=recipe.questions.features, data=shop.data_hashes())
+    config = replace(
+        config,
+        stage=stage,
+        blind=blind,
+        layout=settings.drawing.layout,
+        features=recipe.questions.features,
+        data=shop.data_hashes(),
+    )
     train, valid = shop.examples(model, out / "examples")
     counts = f"{len(train)} ECGs, {len(train.pairs)} questions and reports, {len(train.names)} findings"
     say(f"{stage}: {counts}; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters train")

@@ -24,7 +24,7 @@ class QuestionSettings:
         draws: independent draws; every second one in paraphrased wording.
         no_per_yes: "no" drawn for each "yes" of a verify question; 2 as in ECG-QA.
         min_positives: recordings an attribute needs to be asked about.
-        reports: also tune on writing reports.
+        ask: tune on questions. reports: tune on writing reports; both together, or one of them.
         features: show the patient features (TAB).
         min_findings: recordings a finding needs to be a reading target.
     """
@@ -33,6 +33,7 @@ class QuestionSettings:
     draws: int = 4
     no_per_yes: float = 2.0
     min_positives: int = 4
+    ask: bool = True
     reports: bool = True
     features: bool = True
     min_findings: int = 12

@@ -27,7 +27,7 @@ from heartllm.data.records import Entry, Question
 from heartllm.data.tabular import patient_features
 from heartllm.errors import CheckpointError, DataError
 from heartllm.language.packing import Ids, Packed, pack
-from heartllm.language.prompts import answer_ids, answer_text, prefix_ids, prompt_ids
+from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, prefix_ids, prompt_ids
 from heartllm.language.vocabulary import Vocabulary
 from heartllm.training.loop import write_atomically
 from heartllm.training.reading import finding_names, target_row
@@ -61,6 +61,7 @@ def write_examples(
     mark: str,
     minimum: int = 10,
     features: bool = True,
+    ask: bool = True,
     reports: bool = True,
     names: Sequence[str] | None = None,
     repeat: Mapping[int, int] | None = None,
@@ -72,6 +73,7 @@ def write_examples(
         mark: fingerprint to keep beside the files.
         minimum: recordings that a finding needs, to be a reading target.
         features: write the patient features (TAB) before the ECG.
+        ask: use the questions.
         reports: add the report of each entry that has one as a further pair.
         names: the findings to use; those with `minimum` recordings where None.
         repeat: store number -> how often its recordings appear in one pass.
@@ -100,7 +102,7 @@ def write_examples(
             first_feature, last_feature = put(vocabulary.text(patient_features(entry) + "\n") if features else [])
             first_pair = len(pairs)
             asked: list[tuple[str | None, str]] = [
-                (q.question, answer_text(q.answer)) for q in questions.get(entry.record_id, [])
+                (q.question, answer_text(q.answer)) for q in (questions.get(entry.record_id, []) if ask else [])
             ]
             if reports and entry.report:
                 asked.append((None, entry.report))
@@ -196,6 +198,8 @@ class Drawing:
         blind: leave the ECG out altogether (the control that is trained without one).
         features: share of the sequences that show the patient features.
         views: draw among the recording's tokenisations; else the first, that of the recording as it is.
+        layout: "ecg-first" packs all drawn questions behind one ECG; "question-first" is the paper's order, one
+            question before the ECG, and so one question a sequence.
     """
 
     questions: int = 16
@@ -204,6 +208,7 @@ class Drawing:
     blind: bool = False
     features: float = 0.8
     views: bool = True
+    layout: Layout = "ecg-first"
 
 
 EXACT = Drawing(questions=10_000, crop=0, flip=0.0, features=1.0, views=False)  # for validation
@@ -219,14 +224,25 @@ def draw_sequence(
     if how.flip:
         codes = move_digits(codes, levels, how.flip, rng)
     shown = row.features if rng.random() < how.features else row.features[:0]
+    pairs, most = row.pairs, min(how.questions, 1) if how.layout == "question-first" else how.questions
+    if len(pairs) > most:
+        pairs = [pairs[i] for i in rng.choice(len(pairs), most, replace=False)]
+    if how.layout == "question-first" and pairs:
+        front, prompt = split_prompt(pairs[0][0], vocabulary)
+        shown, pairs = np.concatenate([shown, front]), [(prompt, pairs[0][1])]
     body, ecg = prefix_ids(vocabulary, "", None if how.blind else codes)
     head = len(vocabulary.bos)
     prefix = np.concatenate([body[:head], shown, body[head:]])
-    pairs = row.pairs
-    if len(pairs) > how.questions:
-        pairs = [pairs[i] for i in rng.choice(len(pairs), how.questions, replace=False)]
     span = None if how.blind else (ecg[0] + len(shown), ecg[1] + len(shown))
     return pack(prefix, pairs, span)
+
+
+def split_prompt(prompt: Ids, vocabulary: Vocabulary) -> tuple[Ids, Ids]:
+    """A prompt's ids -> what stands before the ECG in the paper's order, and what stands after it ("Answer:")."""
+    marker = np.array(vocabulary.text(ANSWER), np.int64)
+    if len(prompt) > len(marker) and np.array_equal(prompt[-len(marker) :], marker):
+        return prompt[: -len(marker)], marker
+    return prompt[:0], prompt  # the request for a report, which follows the ECG in both orders
 
 
 def move_digits(codes: Ids, levels: tuple[int, ...], share: float, rng: np.random.Generator) -> Ids:
