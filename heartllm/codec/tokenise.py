@@ -16,9 +16,10 @@ from heartllm.codec.networks import STRIDE
 from heartllm.codec.store import SCHEMA, Codes, TokenStore, fingerprint
 from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
-from heartllm.errors import CheckpointError, DataError
+from heartllm.errors import CheckpointError, DataError, UsageError
 
 SAMPLES = 5000  # 10 s at 500 Hz
+MOST_CODES = 1 << 16
 BLOCK = 64  # recordings between two saves
 GAIN = 0.1  # largest relative change of gain in a view
 
@@ -57,7 +58,14 @@ def write_store(
     Raises:
         CheckpointError: if `folder` holds the tokens of other data or another codec.
         DataError: if no recording could be read.
+        UsageError: if the codec has more codes than fit into 16 bits.
     """
+    if codec.codes > MOST_CODES:
+        raise UsageError(
+            f"the codec has {codec.codes:,} codes; a token store holds at most {MOST_CODES:,}",
+            where="levels",
+            remedy="Use fewer or smaller levels.",
+        )
     data = fingerprint([dataset, views, *sorted(entry.record_id for entry in entries)])
     if (folder / "manifest.json").exists():
         store = TokenStore.open(folder, codec_hash)
@@ -67,7 +75,9 @@ def write_store(
     part = folder / "unfinished"
     part.mkdir(parents=True, exist_ok=True)
     mark = part / "plan.json"
-    plan = {"codec": codec_hash, "data": data}
+    about: dict[str, object] = {"codec": codec_hash, "data": data}
+    # Blocks are counted in this order: in another one, or of another size, those already written would not fit.
+    plan = {**about, "order": fingerprint([BLOCK, *(entry.record_id for entry in entries)])}
     if mark.exists() and mark.read_text(encoding="utf-8") != json.dumps(plan):
         raise CheckpointError(
             "holds an unfinished store of other data or codec", where=folder, remedy="Give another --out."
@@ -81,7 +91,7 @@ def write_store(
             # Written last: the list of keys declares its block whole.
             _write_text(part / f"{number:06d}.json", json.dumps(keys))
         progress(min(len(entries), (number + 1) * BLOCK))
-    return _join(folder, part, len(blocks), {**plan, "dataset": dataset, "views": views, "asked": len(entries)})
+    return _join(folder, part, len(blocks), {**about, "dataset": dataset, "views": views, "asked": len(entries)})
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from heartllm.codec.store import TokenStore, fingerprint
 from heartllm.codec.tokenise import views_of, write_store
 from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
-from heartllm.errors import CheckpointError, DataError
+from heartllm.errors import CheckpointError, DataError, UsageError
 
 CODEC = "c" * 64
 
@@ -136,6 +136,19 @@ def test_refuses_to_continue_another_unfinished_store(
         write(tmp_path, codec, Reader("r4"))
     with pytest.raises(CheckpointError, match="unfinished store"):
         write(tmp_path, codec, Reader(), count, codec_hash=codec_hash)
+
+
+def test_refuses_to_continue_in_another_order(tmp_path: Path, codec: Codec) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, codec, Reader("r4"))
+    with pytest.raises(CheckpointError, match="unfinished store"):
+        write_store(tmp_path, codec, CODEC, entries(8)[::-1], Reader(), dataset="made")
+
+
+def test_refuses_codes_that_16_bits_cannot_hold(tmp_path: Path) -> None:
+    large = Codec(CodecConfig(levels=(9, 9, 9, 9, 11), decoder_width=8))
+    with pytest.raises(UsageError, match="72,171 codes"):
+        write(tmp_path, large, Reader())
 
 
 def test_altered_manifests_are_refused(tmp_path: Path, codec: Codec) -> None:

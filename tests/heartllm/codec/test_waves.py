@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from heartllm.codec.waves import AFTER, BEFORE, Waves, averaged_beat, beat_windows, delineate, find_beats
+from heartllm.data.dataset import open_dataset
 from heartllm.data.synthetic import Truth, simulate
 from heartllm.ecg.recording import LEADS
 
@@ -82,6 +85,21 @@ def test_axis_of_pure_leads() -> None:
         beat[5] = beat[1] - beat[0] / 2
         turned = (delineate(beat, 400.0).axis - degrees + 180) % 360 - 180
         assert abs(turned) < 1e-6
+
+
+@pytest.mark.real_data
+def test_axis_agrees_with_cardiologists(data_root: Path) -> None:
+    """PTB-XL's own axis statements: normal is -30 to 90 degrees; left deviation lies beyond -30."""
+    dataset = open_dataset("ptbxl", data_root)
+    axes: dict[str, list[float]] = {"normal heart axis": [], "left axis deviation": []}
+    for entry in [entry for entry in dataset.entries("test") if entry.labels.heart_axis in axes][:45]:
+        signal = dataset.read(entry, nan_policy="interpolate").signal.astype(np.float64)
+        axes[str(entry.labels.heart_axis)].append(measure(signal).axis)
+    normal, left = axes.values()
+    assert len(normal) >= 20
+    assert len(left) >= 5
+    assert np.mean([-30 <= axis <= 90 for axis in normal]) >= 0.95
+    assert np.mean([-180 < axis <= -20 for axis in left]) >= 0.9
 
 
 def test_silence_has_no_beats() -> None:
