@@ -190,6 +190,42 @@ def gap(
         out.write_text(table, encoding="utf-8")
 
 
+@app.command()
+def codec_report(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="ptbxl, synthetic-a, ...")],
+    codec: Annotated[Path, typer.Option("--codec", "-c", help="A folder that holds a codec: any checkpoint.")],
+    data_root: DataRoot = None,
+    split: Annotated[str, typer.Option(help="Split to report on.")] = "test",
+    recordings: Annotated[int | None, typer.Option("--recordings", "-n", help="At most so many.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write codec.md and codec.json into this folder.")
+    ] = None,
+) -> None:
+    """Report what the codec keeps: errors by lead and wave, use of the codes, their stability.
+
+    Example: heartllm codec-report -d ptbxl --codec runs/tokenizer --data_root data
+    """
+    from heartllm.pipeline import codec_report_stage, find_dataset
+
+    _threads(1)
+    codec_report_stage(find_dataset(dataset, data_root or []), codec, split=split, most=recordings, out=out)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", help="Checkpoint folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for a plain Hugging Face model.")],
+) -> None:
+    """Write a plain Hugging Face model: LoRA merged, ECG codes as added tokens. No code of ours is needed to run it.
+
+    Example: heartllm export --checkpoint runs/checkpoint --out runs/hf
+    """
+    from heartllm.export import export as write
+
+    write(checkpoint, out)
+    typer.echo(f"{out}: load it with AutoModelForCausalLM and AutoTokenizer")
+
+
 def main() -> None:
     """Entry point of the command `heartllm`."""
     run_command_line(app)

@@ -30,6 +30,7 @@ from heartllm.checkpoint import (
     verify,
     write_manifest,
 )
+from heartllm.codec.report import codec_stage_report
 from heartllm.codec.store import TokenStore, fingerprint
 from heartllm.codec.tokenise import write_store
 from heartllm.config import dumps
@@ -317,6 +318,17 @@ def gap_stage(
             say=say,
         )
     return gap.to_markdown(f"{dataset.name} {split}")
+
+
+def codec_report_stage(
+    dataset: Dataset, codec_folder: Path, *, split: str, most: int | None = None, out: Path | None = None
+) -> None:
+    """Prints what a codec keeps of one split's recordings, and writes it into `out` if asked."""
+    codec, codec_hash = load_codec(codec_folder)
+    entries = dataset.entries(split)[:most]
+    recordings = (recording for _, recording in read_all(dataset, entries, nan_policy="interpolate"))
+    about = {"codec": codec_hash[:12], "recordings": f"{dataset.name} {split}"}
+    codec_stage_report(codec, recordings, title=f"Codec on {dataset.name}, {split} split", about=about, out=out)
 
 
 def _read_log(path: Path) -> list[Any]:
