@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -243,3 +246,48 @@ def test_controls_of_a_heartllm_checkpoint(spec: RunSpec, tmp_path: Path) -> Non
     assert systems["shuffled"].model_args["ecg"] == "shuffled"
     with pytest.raises(UsageError, match="--blind"):
         systems_of(replace(asked, blind=tmp_path / "nowhere"), warnings.append)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from heartllm_eval import planning, runner, testing
+from heartllm_eval.scoring import Options
+from heartllm_eval.suite import Suite
+
+class Slow(testing.Echo):
+    def predict(self, requests, task):
+        for prediction in super().predict(requests, task):
+            time.sleep(0.004)
+            yield prediction
+
+build = lambda suite, workspace, *, split=None: testing.invented_requests(split or suite.split)
+planning.build_requests = runner.build_requests = build
+suite = Suite(version=1, name="invented_qa", title="T", kind="qa", dataset="ptbxl")
+spec = planning.RunSpec("echo", (suite,), Path(sys.argv[1]), options=Options(resamples=100), verbosity=0)
+runner.run(spec, lambda system, context: Slow())
+"""
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
+    generator, out = random.Random(0), tmp_path / "run"
+    command = [sys.executable, "-c", KILLED, str(out)]
+    subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True)
+    kills = 0
+    for _ in range(40):
+        process = subprocess.Popen(command)
+        try:
+            process.wait(timeout=generator.uniform(0.2, 0.9))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        else:
+            break
+    assert kills >= 2
+    subprocess.run(command, check=True)
+    whole, killed = (json.loads((folder / "run.json").read_text("utf-8")) for folder in (tmp_path / "whole", out))
+    assert scores(whole) == scores(killed)
+    found = [sample.request.id for sample in read_samples(out / "invented_qa" / "model" / "samples.jsonl")]
+    assert len(found) == len(set(found)) == 144
