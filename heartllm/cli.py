@@ -197,9 +197,7 @@ def codec_report(
     data_root: DataRoot = None,
     split: Annotated[str, typer.Option(help="Split to report on.")] = "test",
     recordings: Annotated[int | None, typer.Option("--recordings", "-n", help="At most so many.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write codec.md and codec.json into this folder.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write codec.md and codec.json there.")] = None,
 ) -> None:
     """Report what the codec keeps: errors by lead and wave, use of the codes, their stability.
 
