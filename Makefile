@@ -27,6 +27,8 @@ PYTEST_ARGS ?=
 # Small models on few cores: one thread a process is the fastest, and makes results independent of the machine.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Where the command lines keep what they fetch: WordNet, for METEOR.
+export HEARTLLM_CACHE ?= $(abspath .cache)
 # The real recordings, where they lie beside the checkout.
 HEARTLLM_DATA ?= $(abspath $(wildcard ../shared/data))
 ifneq ($(HEARTLLM_DATA),)
@@ -47,6 +49,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned requirements into $(VENV) (about 2 GB and four minutes the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@$(BIN)/heartllm-eval fetch-wordnet || echo "note: WordNet could not be fetched; METEOR will be named meteor-nowordnet" >&2
 	@touch $@
 
 demo: $(STAMP)
@@ -72,4 +75,4 @@ reference: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" reports/reference/train.sh
 
 clean:
-	rm -rf .cache .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks dist build
+	rm -rf $(DEMO) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks dist build

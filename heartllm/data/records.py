@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SPLITS = ("train", "valid", "test")
+# Several answers in one text: no ECG-QA answer holds a semicolon, while some hold commas.
+ANSWER_SEPARATOR = "; "
 NOISE_KINDS = ("baseline drift", "static noise", "burst noise", "electrodes problems")
 
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm.language.packing import Ids
 from heartllm.language.vocabulary import END, START, Vocabulary, code_token
 
 Layout = Literal["ecg-first", "question-first"]
-ANSWER_SEPARATOR = "; "
 QUESTION, ANSWER, REPORT = "Question: ", " Answer:", "Report:"
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm_eval.metrics import get_metric
 from heartllm_eval.metrics.exact_match import (
-    ANSWER_SEPARATOR,
     extract_options,
     join_answers,
     normalise,
@@ -128,9 +128,3 @@ def test_an_option_alone_is_extracted_as_itself(options: list[str], data: st.Dat
     edges_are_words = normalise(chosen)[0].isalpha() and normalise(chosen)[-1].isalpha()
     if edges_are_words:
         assert extract_options(chosen, tuple(options)) == {normalise(chosen)}
-
-
-@pytest.mark.model
-def test_separator_is_the_one_that_our_models_write() -> None:
-    prompts = pytest.importorskip("heartllm.language.prompts")
-    assert prompts.ANSWER_SEPARATOR == ANSWER_SEPARATOR

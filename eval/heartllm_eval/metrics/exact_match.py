@@ -12,10 +12,9 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm_eval.metrics.base import MeanMetric, Signature
 from heartllm_eval.schema import Request
-
-ANSWER_SEPARATOR = "; "
 
 _SPLIT = re.compile(r"[;.\n\r]")
 
