@@ -161,11 +161,11 @@ class Examples:
             self.tokens, self.pairs, self.ecgs, self.findings = (
                 np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "pairs", "ecgs", "findings")
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise CheckpointError(
                 f"the examples cannot be read ({error})", where=folder, remedy="Delete it and start again."
             ) from None
-        if mark is not None and manifest["mark"] != mark:
+        if manifest.get("schema") != SCHEMA or (mark is not None and manifest["mark"] != mark):
             raise CheckpointError(
                 "holds examples of other data or settings", where=folder, remedy="Give another --out."
             )

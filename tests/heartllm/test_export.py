@@ -7,12 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytestmark = pytest.mark.model
-pytest.importorskip("torch")
-
 import numpy as np
+import pytest
 import torch
 
 from heartllm.checkpoint import CheckpointConfig, new_language, save_codec, save_language, write_manifest

@@ -14,11 +14,9 @@ def test_a_digit_row_is_the_sum_of_its_levels() -> None:
     rows = CodeRows(levels, 8, "digits", 0.5)
     table = rows()
     assert table.shape == (2 + 24, 8)
-    code = 0
-    for c, b, a in itertools.product(range(2), range(4), range(3)):  # least significant digit first
+    for code, (c, b, a) in enumerate(itertools.product(range(2), range(4), range(3))):  # least significant digit first
         wanted = rows.level[a] + rows.level[3 + b] + rows.level[3 + 4 + c]
         torch.testing.assert_close(table[2 + code], wanted)
-        code += 1
     assert torch.equal(table[:2], rows.special)
 
 
