@@ -31,6 +31,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError("no such file", where=path, remedy="Check the path.") from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", where=path, remedy="Name a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"not valid TOML ({error})", where=path, remedy="Mend the line it names.") from None
 
