@@ -217,7 +217,19 @@ def check_plain(backbone: Any) -> None:
     ids = ids.to(backbone.get_input_embeddings().weight.device)
     wanted = backbone(input_ids=ids, use_cache=False).logits
     embedded = F.embedding(ids, backbone.get_input_embeddings().weight)
-    hidden = backbone.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+    size = ids.shape[1]
+    mask = torch.full((1, 1, size, size), torch.finfo(embedded.dtype).min, device=ids.device, dtype=embedded.dtype)
+    places = torch.arange(size, device=ids.device)[None]
+    try:
+        hidden = backbone.base_model(
+            inputs_embeds=embedded, position_ids=places, attention_mask=mask.triu(1), use_cache=False
+        ).last_hidden_state
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"a {backbone.config.model_type!r} model takes no block mask here ({str(error).splitlines()[0]})",
+            where="language.backbone",
+            remedy="Use a newer transformers, or a family such as Llama, Qwen2 or Mistral.",
+        ) from None
     found = hidden @ backbone.get_output_embeddings().weight.T
     if found.shape != wanted.shape or not torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-2):
         raise UsageError(

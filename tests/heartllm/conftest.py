@@ -104,7 +104,12 @@ def backbone_folder(tokenizer: Any, tmp_path: Path) -> Callable[[str], Path]:
 
     def make(kind: str) -> Path:
         import torch
+        import transformers
 
+        if int(transformers.__version__.split(".")[0]) < 5 and kind in ("gpt2", "gemma"):
+            pytest.skip(
+                f"{kind} behaves otherwise before transformers 5: gpt2 takes no block mask, gemma needs no refusal"
+            )
         torch.manual_seed(1)
         backbone = _backbone(kind, len(tokenizer) + 5)
         shake(backbone)
