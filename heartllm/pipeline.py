@@ -244,12 +244,14 @@ def language_stage(
             drawing=replace(settings.drawing, blind=True),
             weights=replace(settings.weights, forecast=0.0, reading=0.0),
         )
+    # A tiny model starts from nothing: forecasting trains it whole, whatever tuning will train.
+    how = "all" if stage == "forecasting" and recipe.language.backbone == "tiny" else recipe.language.train
     if (start / "checkpoint.toml").exists():
         model, config = load_language(start)
-        config = replace(config, language=replace(config.language, train=recipe.language.train))
-        model.config = config.language
-        if config.language.backbone == "tiny":
+        if config.language.train == "all" != how:
+            model.config = replace(config.language, train=how)
             choose_trained(model)
+        config = replace(config, language=model.config)
     else:
         if recipe.language.backbone == "tiny":
             tokenizer = shop.text_tokenizer()
@@ -259,7 +261,7 @@ def language_stage(
 
             tokenizer = AutoTokenizer.from_pretrained(recipe.language.backbone, trust_remote_code=False)
             rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
-        config = CheckpointConfig(codec.config, recipe.language, text_rows=rows)
+        config = CheckpointConfig(codec.config, replace(recipe.language, train=how), text_rows=rows)
         model = new_language(config, tokenizer, seed=settings.loop.seed)
     config = replace(
         config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,10 @@ class ResponderItem:
     features: str = ""
 
 
+def _same_ecg(a: ResponderItem, b: ResponderItem) -> bool:
+    return (a.recording_key, a.features, a.codes is None) == (b.recording_key, b.features, b.codes is None)
+
+
 class Generator:
     """Greedy generation with any causal LM that holds text and ECG rows in one table (see `ECGLanguageModel.table`)."""
 
@@ -51,37 +54,39 @@ class Generator:
         self, items: Sequence[ResponderItem], *, max_new_tokens: int = 64, batch_size: int = 32
     ) -> Iterator[str]:
         """The answers, in the order of the items; at most `batch_size` continuations run side by side."""
-        for _, group in itertools.groupby(
-            items, key=lambda item: (item.recording_key, item.features, item.codes is None)
-        ):
-            same = list(group)
-            for first in range(0, len(same), batch_size):
-                yield from self._answer_one_ecg(same[first : first + batch_size], max_new_tokens)
+        for group in self._groups(items, batch_size):
+            yield from self._answer_group(group, max_new_tokens)
 
-    def _answer_one_ecg(self, items: Sequence[ResponderItem], max_new_tokens: int) -> list[str]:
-        """Items about one ECG -> answers. The prefix is computed once and its cache repeated for each question."""
-        if self.layout == "question-first":
-            return [text for item in items for text in self._continue(self._prefix(item), [item], max_new_tokens)]
-        return self._continue(self._prefix(items[0]), items, max_new_tokens)
+    def _groups(self, items: Sequence[ResponderItem], size: int) -> Iterator[list[tuple[Ids, list[ResponderItem]]]]:
+        """At most `size` items at a time, as (prefix, its items); neighbours about one ECG share a prefix."""
+        group: list[tuple[Ids, list[ResponderItem]]] = []
+        for first in range(0, len(items), size):
+            for item in items[first : first + size]:
+                previous = group[-1][1][-1] if group else None
+                if previous is not None and self.layout == "ecg-first" and _same_ecg(previous, item):
+                    group[-1][1].append(item)
+                else:
+                    question = item.question if self.layout == "question-first" else None
+                    group.append((prefix_ids(self.vocabulary, item.features, item.codes, question)[0], [item]))
+            yield group
+            group = []
 
-    def _prefix(self, item: ResponderItem) -> Ids:
-        question = item.question if self.layout == "question-first" else None
-        return prefix_ids(self.vocabulary, item.features, item.codes, question)[0]
+    def _answer_group(self, group: Sequence[tuple[Ids, list[ResponderItem]]], max_new_tokens: int) -> list[str]:
+        """Reads each prefix once, repeats its cache for its items, and continues all items side by side.
 
-    def _continue(self, prefix: Ids, items: Sequence[ResponderItem], max_new_tokens: int) -> list[str]:
-        cache, length, device = self._read(prefix), len(prefix), self.device
-        if length:
-            cache.batch_repeat_interleave(len(items))
+        Prefixes and prompts are padded on the right; `seen` hides the padding and positions pass over it.
+        """
+        device, items = self.device, [item for _, same in group for item in same]
+        owner = torch.tensor([row for row, (_, same) in enumerate(group) for _ in same], device=device)
+        length = torch.tensor([len(prefix) for prefix, _ in group], device=device)[owner]
+        cache, read = self._read([prefix for prefix, _ in group])
+        if read.shape[1]:
+            cache.batch_select_indices(owner)
         prompts = [prompt_ids(self.vocabulary, item.question, self.layout) for item in items]
-        longest = max(map(len, prompts))
-        ids = torch.full((len(items), longest), self.vocabulary.pad, device=device)
-        seen = torch.zeros(len(items), length + longest, dtype=torch.long, device=device)
-        seen[:, :length] = 1
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.from_numpy(prompt)
-            seen[row, length : length + len(prompt)] = 1
-        last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-        positions = length + torch.arange(longest, device=device).expand(len(items), -1)
+        ids, asked = self._pad(prompts)
+        last = asked.sum(1) - 1
+        positions = length[:, None] + torch.arange(ids.shape[1], device=device)
+        seen = torch.cat([read[owner], asked], 1)
         states = self._step(ids, positions, seen, cache)
         token = (states[torch.arange(len(items), device=device), last] @ self.output.T).argmax(-1)
         generated, done = [token], token == self.vocabulary.eos
@@ -96,16 +101,26 @@ class Generator:
         rows = torch.stack(generated, 1).tolist()
         return [self.vocabulary.decode([i for i in row if i != self.vocabulary.eos]) for row in rows]
 
-    def _read(self, prefix: Ids) -> DynamicCache:
-        """Runs the prefix (P,) once and returns its key-value cache, batch 1."""
+    def _pad(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Sequences -> ids (B, S) padded on the right, and (B, S) int64: 1 where there is a token."""
+        longest = max(map(len, sequences))
+        ids = torch.full((len(sequences), longest), self.vocabulary.pad)
+        there = torch.zeros(len(sequences), longest, dtype=torch.long)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.from_numpy(sequence)
+            there[row, : len(sequence)] = 1
+        return ids.to(self.device), there.to(self.device)
+
+    def _read(self, prefixes: Sequence[Ids]) -> tuple[DynamicCache, Tensor]:
+        """Runs the prefixes and returns their key-value cache and (B, S) where it holds a token."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        if not len(prefix):  # blind, and a backbone without a token that opens a sequence
-            return cache
-        ids = torch.from_numpy(prefix)[None].to(self.device)
-        self._step(ids, torch.arange(len(prefix), device=self.device)[None], torch.ones_like(ids), cache)
-        return cache
+        ids, there = self._pad(prefixes)
+        if ids.shape[1]:  # a blind model's prefix is empty where the backbone has no token that opens a sequence
+            positions = torch.arange(ids.shape[1], device=self.device).expand(len(prefixes), -1)
+            self._step(ids, positions, there, cache)
+        return cache, there
 
     def _step(self, ids: Tensor, positions: Tensor, seen: Tensor, cache: DynamicCache) -> Tensor:
         """ids (B, S), positions (B, S), seen (B, cached + S) -> hidden states (B, S, hidden); the cache grows by S."""

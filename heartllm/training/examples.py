@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -257,11 +256,7 @@ def move_digits(codes: Ids, levels: tuple[int, ...], share: float, rng: np.rando
 
 
 def order(count: int, seed: int) -> Iterator[int]:
-    """Endless passes over `range(count)`, each in another order, in constant memory.
-
-    Pass p visits (a i + b) mod count with a coprime to count: not every permutation, but each recording once a pass,
-    and a step's batch can be computed without what came before.
-    """
+    """Endless passes over `range(count)`: all of it once a pass, each pass in another order, in constant memory."""
     position = 0
     while True:
         yield at(position, count, seed)
@@ -269,10 +264,19 @@ def order(count: int, seed: int) -> Iterator[int]:
 
 
 def at(position: int, count: int, seed: int) -> int:
-    """The element at `position` of `order`."""
-    turn, index = divmod(position, count)
-    rng = np.random.default_rng((seed, turn))
-    step = int(rng.integers(count // 3 + 1, count + 1)) if count > 2 else 1
-    while gcd(step, count) != 1:
-        step += 1
-    return (step * index + int(rng.integers(count))) % count
+    """The element at `position` of `order`, without what comes before it.
+
+    A Feistel network (Luby and Rackoff, SIAM J. Comput. 1988) permutes the next larger square number of values; results
+    outside `range(count)` are permuted again until one lies inside (cycle walking), which keeps it one-to-one.
+    """
+    turn, value = divmod(position, count)
+    bits = max(1, ((count - 1).bit_length() + 1) // 2)
+    mask = (1 << bits) - 1
+    keys = np.random.default_rng((seed, turn)).integers(1 << 32, size=6).tolist()
+    while True:
+        left, right = value >> bits, value & mask
+        for key in keys:
+            left, right = right, left ^ (((right ^ key) * 0x9E3779B1 & 0xFFFFFFFF) >> 13 & mask)
+        value = left << bits | right
+        if value < count:
+            return value
