@@ -141,10 +141,13 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def questions_of(entries: Sequence[Entry], settings: QuestionSettings, split: str) -> dict[str, list[Question]]:
     """Drawn questions by record id: several draws for training, one in template wording for validation."""
-    builder = QuestionBuilder(min_positives=settings.min_positives, no_per_yes=settings.no_per_yes)
+    builder = partial(QuestionBuilder, min_positives=settings.min_positives, no_per_yes=settings.no_per_yes)
+    everything, verify = builder(), builder(templates=[1])
+    draws = [everything] if split != "train" else [everything] * settings.draws + [verify] * settings.verify_draws
     found: dict[str, list[Question]] = {}
-    for draw in range(settings.draws if split == "train" else 1):
-        for question in builder.draw(entries, per_cell=settings.per_cell, seed=1000 + draw, paraphrase=draw % 2 == 1):
+    for number, source in enumerate(draws):
+        paraphrase = number % 2 == 1
+        for question in source.draw(entries, per_cell=settings.per_cell, seed=1000 + number, paraphrase=paraphrase):
             found.setdefault(question.ecg_id[0], []).append(question)
     return found
 

@@ -22,6 +22,8 @@ class QuestionSettings:
     Attributes:
         per_cell: recordings drawn for one answer to one question, see `heartllm.data.questions`.
         draws: independent draws; every second one in paraphrased wording.
+        verify_draws: further draws of template 1 alone ("Does this ECG show symptoms of ...?"): dense questions whose
+            answers keep the proportions of the other draws.
         no_per_yes: "no" drawn for each "yes" of a verify question; 2 as in ECG-QA.
         min_positives: recordings an attribute needs to be asked about.
         ask: tune on questions. reports: tune on writing reports; both together, or one of them.
@@ -31,6 +33,7 @@ class QuestionSettings:
 
     per_cell: int = 60
     draws: int = 4
+    verify_draws: int = 0
     no_per_yes: float = 2.0
     min_positives: int = 4
     ask: bool = True
