@@ -59,7 +59,7 @@ demo: $(STAMP)
 	$(BIN)/heartllm-eval run --model heartllm --model_args checkpoint=$(CHECKPOINT) --tasks synthetic_a_qa,synthetic_a_reports --controls --data_root $(DEMO)/data --output_path $(DEMO)/run
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --durations=15 $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -269,22 +270,31 @@ runner.run(spec, lambda system, context: Slow())
 """
 
 
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
+    """Some kills come when a random part of the answers is written, the others at a random time, as a rule of start-up."""
     generator, out = random.Random(0), tmp_path / "run"
     command = [sys.executable, "-c", KILLED, str(out)]
     subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True)
+    whole_log, log = (folder / "invented_qa" / "model" / "samples.jsonl" for folder in (tmp_path / "whole", out))
     kills = 0
-    for _ in range(40):
+    for by_answers in (True, True, False, False) * 2:
         process = subprocess.Popen(command)
-        try:
-            process.wait(timeout=generator.uniform(0.2, 0.9))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
+        if by_answers:  # by what is written, and not by the clock: neither a fast nor a busy machine ends the run early
+            target = size_of(log) + generator.uniform(0.05, 0.3) * size_of(whole_log)
+            while process.poll() is None and size_of(log) < target:
+                time.sleep(0.003)
         else:
+            time.sleep(generator.uniform(0.05, 0.6))
+        if process.poll() is not None:
             break
+        process.kill()
+        process.wait()
+        kills += 1
     assert kills >= 2
     subprocess.run(command, check=True)
     whole, killed = (json.loads((folder / "run.json").read_text("utf-8")) for folder in (tmp_path / "whole", out))

@@ -38,5 +38,5 @@ def test_opaque_rows_are_independent_parameters() -> None:
 def test_both_kinds_start_at_the_backbones_deviation() -> None:
     for kind in ("digits", "opaque"):
         torch.manual_seed(0)
-        spread = CodeRows((6, 6, 6, 6), 64, kind, 0.3)()[2:].std()  # type: ignore[arg-type]
+        spread = CodeRows((6, 6, 6, 6), 64, kind, 0.3)()[2:].detach().std()  # type: ignore[arg-type]
         assert 0.2 < float(spread) < 0.4
