@@ -276,7 +276,7 @@ def size_of(path: Path) -> int:
 
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Some kills come when a random part of the answers is written, the others at a random time, as a rule of start-up."""
+    """Some kills come when a random part of the answers is written, the others at a random time (mostly at start)."""
     generator, out = random.Random(0), tmp_path / "run"
     command = [sys.executable, "-c", KILLED, str(out)]
     subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True)
