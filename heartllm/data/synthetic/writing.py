@@ -25,7 +25,7 @@ from heartllm.data.synthetic.simulation import DURATION, SITES, draw
 from heartllm.ecg.recording import SAMPLING_RATE
 from heartllm.errors import DataError, UsageError
 
-VERSION = 2  # of the model and the files; a higher one means other recordings for the same seed
+VERSION = 3  # of the model and the files; a higher one means other recordings for the same seed
 CHUNK = 200
 README = """SYNTHETIC, not patients.
 
