@@ -243,6 +243,9 @@ def markdown(record: RunRecord, *, title: str) -> str:
 
 
 def _system_line(entry: Mapping[str, Any]) -> str:
-    model = {key: str(value)[:16] for key, value in dict(entry.get("model") or {}).items()}
+    model = {
+        key: str(value)[:16] if key in ("fingerprint", "codec") else value
+        for key, value in dict(entry.get("model") or {}).items()
+    }
     arguments = ", ".join(f"{key}={value}" for key, value in {**dict(entry.get("model_args") or {}), **model}.items())
     return f"{entry.get('kind')} ({arguments})" if arguments else str(entry.get("kind"))

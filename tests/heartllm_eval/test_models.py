@@ -53,6 +53,15 @@ def test_majority_goes_from_question_to_type() -> None:
     assert texts(Majority(CONTEXT), asked, training) == ["yes", "yes", "no", "lead I; lead V1", "no"]
 
 
+def test_majority_decides_ties_by_the_template() -> None:
+    training = [
+        *(ask(i, "A or B?", answer, template_id=4, attribute=("a", "b")) for i, answer in enumerate(("a", "none"))),
+        *(ask(i, "C or D?", "none", template_id=4, attribute=("c", "d")) for i in range(4)),
+    ]
+    asked = [ask(10, "A or B?", template_id=4, attribute=("a", "b"), options=("a", "b"))]
+    assert texts(Majority(CONTEXT), asked, training) == ["none"]
+
+
 def test_majority_of_reports_is_the_commonest_one() -> None:
     reports = [Request(str(i), "report", references=(text,)) for i, text in enumerate(["b", "a", "a", "c", "b"])]
     assert texts(Majority(CONTEXT), reports[:1], reports) == ["a"]

@@ -47,19 +47,24 @@ class Constant:
             yield Prediction(request.id, self.text)
 
 
-class Majority:
-    """The most common answer in the training split: to the same question, otherwise to the same template with the same
-    attributes, to the template, to the question type. For reports, the most common report.
+PRIOR = 5.0  # pseudo-counts that a wider group lends to a narrower one
 
-    Ties go to the answer that comes first in the alphabet. An answer outside the question's options is passed over.
+
+class Majority:
+    """The most common answer to a question in the training split; for reports, the most common report.
+
+    A question's counts are joined with `PRIOR` pseudo-counts in the proportions of its template's attributes, these
+    with those of the template, and these with those of its type. A pair of candidates seen twice, or a tie between
+    cells that were drawn at one size, is so decided by
+    what the template's questions are mostly answered with. An answer outside the question's options is passed over.
     """
 
     def __init__(self, context: Context) -> None:
         self._counts: dict[str, dict[Hashable, Counter[str]]] = {}
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str | float]:
         """The rule; what it learns from is part of the suite."""
-        return {"rule": "question > template+attributes > template > question type"}
+        return {"rule": "type > template > attributes > question", "prior": PRIOR}
 
     def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
         """Counts the training split's answers once a task, then looks them up."""
@@ -72,17 +77,23 @@ class Majority:
 
     @staticmethod
     def _keys(request: Request) -> tuple[Hashable, ...]:
+        """From the widest to the narrowest."""
         return (
-            ("question", request.question, request.attribute),
-            ("filled", request.template_id, request.attribute),
-            ("template", request.template_id),
             ("type", request.question_type),
+            ("template", request.template_id),
+            ("filled", request.template_id, request.attribute),
+            ("question", request.question, request.attribute),
         )
 
     def _answer(self, request: Request, counts: dict[Hashable, Counter[str]]) -> str:
         allowed = {*request.options, "none"}
+        weights: dict[str, float] = {}
         for key in self._keys(request):
-            for text, _ in sorted(counts.get(key, Counter()).items(), key=lambda item: (-item[1], item[0])):
-                if not request.options or set(text.split("; ")) <= allowed:
-                    return text
-        return request.options[0] if request.options else ""
+            seen = counts.get(key, Counter())
+            kept = {text: n for text, n in seen.items() if not request.options or set(text.split("; ")) <= allowed}
+            total = sum(weights.values()) or 1.0
+            prior = {text: PRIOR * weight / total for text, weight in weights.items()}
+            weights = {text: kept.get(text, 0) + prior.get(text, 0.0) for text in {**kept, **prior}}
+        if not weights:
+            return request.options[0] if request.options else ""
+        return min(weights, key=lambda text: (-weights[text], text))
