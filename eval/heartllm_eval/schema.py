@@ -25,7 +25,10 @@ def digest(*parts: str, length: int = 16) -> str:
 
 
 def cluster_id(dataset: str, patient_id: str) -> str:
-    """The cluster of a sample: a hash prefix, so that no run folder carries a patient's id."""
+    """The cluster of a sample: a hash prefix, so that no run folder shows a patient's id.
+
+    It is not anonymous: it has no salt, so that runs compare, and whoever knows the ids can compute it.
+    """
     return digest(dataset, patient_id, length=12)
 
 
