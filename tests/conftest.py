@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import signal
 from pathlib import Path
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which the tests of interrupts send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for every numerical library, set before any of them is imported: results do not depend on the machine's
 # core count, and small tensors are faster this way.
