@@ -27,14 +27,16 @@ GAIN = 0.1  # largest relative change of gain in a view
 def views_of(signal: Tensor, views: int, seed: int) -> Tensor:
     """(B, 12, T) mV -> (views, B, 12, T): the signal, then copies shifted by less than a code, at slightly other gains.
 
-    The shift repeats the first sample at the front: at most 30 ms of flat line.
+    Shift and gain are drawn anew for every recording. The shift repeats the first sample at the front: at most 30 ms of
+    flat line.
     """
     rng = np.random.default_rng(seed)
     made = [signal]
     for _ in range(views - 1):
-        shift, gain = int(rng.integers(1, STRIDE)), float(rng.uniform(1 - GAIN, 1 + GAIN))
-        moved = torch.cat([signal[..., :1].expand(*signal.shape[:-1], shift), signal[..., :-shift]], -1)
-        made.append(moved * gain)
+        shift = torch.from_numpy(rng.integers(1, STRIDE, len(signal)))
+        gain = torch.from_numpy(rng.uniform(1 - GAIN, 1 + GAIN, len(signal))).to(signal)
+        source = (torch.arange(signal.shape[-1]) - shift[:, None]).clamp_min(0)  # (B, T)
+        made.append(signal.gather(-1, source[:, None].expand_as(signal)) * gain[:, None, None])
     return torch.stack(made)
 
 
