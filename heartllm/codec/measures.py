@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heartllm.codec.codec import Codec
 from heartllm.codec.networks import STRIDE
-from heartllm.codec.waves import Floats, Waves
+from heartllm.ecg.waves import Floats, Waves
 
 EDGE = 8  # codes at either end that a shifted recording is not compared at: other samples stand beside them
 VISIBLE_R, VISIBLE_P = 0.3, 0.05  # mV in the original from which the time of an R wave, and a P wave, are compared

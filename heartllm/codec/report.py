@@ -14,8 +14,8 @@ from torch import Tensor
 
 from heartllm.codec.codec import Codec
 from heartllm.codec.measures import Agreement, disturbed, equal_shares, reconstruct, shorter_turn, wave_agreements
-from heartllm.codec.waves import Floats, Waves, averaged_beat, beat_windows, delineate, find_beats
 from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
+from heartllm.ecg.waves import Floats, Waves, averaged_beat, beat_windows, delineate, find_beats
 from heartllm.errors import DataError
 
 BATCH = 8  # recordings encoded at a time

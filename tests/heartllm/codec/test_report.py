@@ -14,9 +14,9 @@ from scipy.stats import entropy
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.codec.measures import GAINS, NOISES, SHIFTS, disturbed, wave_agreements
 from heartllm.codec.report import CodecReport, codec_report, codec_stage_report
-from heartllm.codec.waves import averaged_beat, beat_windows, delineate
 from heartllm.data.synthetic import simulate
 from heartllm.ecg.recording import LEADS, Recording
+from heartllm.ecg.waves import averaged_beat, beat_windows, delineate
 from heartllm.errors import DataError
 
 

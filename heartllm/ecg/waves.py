@@ -1,6 +1,6 @@
-"""A small delineator for comparing an ECG with its reconstruction: one averaged beat, and what is read off it.
+"""A small delineator: where the beats are, one averaged beat, and what is read off it.
 
-It knows nothing of the codec, and measures both signals alike. It serves comparisons, not diagnosis: one pair of QRS
+It serves comparisons (an ECG with its reconstruction, the measurements of a summary), not diagnosis: one pair of QRS
 limits holds for all leads, a beat of another origin is left out of the average, and a P wave is looked for in every
 rhythm. Amplitudes are in mV against the level just before QRS onset, times in ms, all at 500 Hz.
 """

@@ -1,4 +1,4 @@
-"""The delineator of the codec report against the drawn truth of synthetic ECGs, which it knows nothing of."""
+"""The delineator against the drawn truth of synthetic ECGs, which it knows nothing of."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heartllm.codec.waves import AFTER, BEFORE, Waves, averaged_beat, beat_windows, delineate, find_beats
 from heartllm.data.dataset import open_dataset
 from heartllm.data.synthetic import Truth, simulate
 from heartllm.ecg.recording import LEADS
+from heartllm.ecg.waves import AFTER, BEFORE, Waves, averaged_beat, beat_windows, delineate, find_beats
 
 Measured = tuple[np.ndarray, Truth, Waves]
 
