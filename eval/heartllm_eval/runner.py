@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from heartllm.errors import DataError
 from heartllm_eval import provenance
+from heartllm_eval.metrics import needs_option_scores
 from heartllm_eval.metrics.base import Metric
 from heartllm_eval.models import base
 from heartllm_eval.planning import (
@@ -176,6 +177,7 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
                 requests,
                 suite.generation.max_new_tokens,
                 lambda suite=suite: build_requests(suite, workspace, split=suite.train_split),  # type: ignore[misc]
+                needs_option_scores(suite.metric_names),
             )
             answers[suite.name, system.name] = _predict(state, system, adapter, task, metrics[suite.name])
             state.timing[f"{suite.name}/{system.name}_s"] = round(time.monotonic() - began, 3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -81,11 +82,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model said. `error` tells why there is no text, where there is none; such a sample is scored as wrong."""
+    """What a model said.
+
+    Attributes:
+        text: the answer or report.
+        error: why there is no text, where there is none; such a sample is scored as wrong.
+        option_scores: candidate answer -> its log likelihood in nats as the whole answer, where the model was asked to
+            rank them. Candidates are the request's options, "none", and several options joined with "; ".
+    """
 
     id: str
     text: str
     error: str | None = None
+    option_scores: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,8 @@ class Figure:
         value: the score, in per cent.
         low, high: the interval at `confidence`; None where there are too few clusters for one.
         n: samples. clusters: patients.
+        interval: how the interval was made: "bootstrap" (percentile, by cluster), "clopper-pearson" (exact, on the
+            effective number of answers; few clusters, or nearly all answers right or wrong) or "none".
     """
 
     task: str
@@ -120,6 +131,7 @@ class Figure:
     n: int
     clusters: int
     confidence: float = 0.95
+    interval: str = "bootstrap"
 
 
 @dataclass(frozen=True)
@@ -128,10 +140,14 @@ class Difference:
 
     Attributes:
         value, low, high: the difference in points and its paired interval by cluster.
-        p: McNemar's exact p for right-or-wrong metrics, otherwise the paired bootstrap's.
-        p_holm: after Holm's correction over all differences of the same run.
-        test: "mcnemar" or "bootstrap".
-        only_model, only_control: discordant pairs (McNemar only).
+        p: the larger of `p_mcnemar` and `p_bootstrap`, so that both must agree: McNemar's test takes the answers of one
+            patient as independent, the bootstrap needs enough patients.
+        p_holm: `p` after Holm's correction over all differences of the same run (or comparison).
+        test: the tests behind `p`: "mcnemar+bootstrap", "mcnemar" (too few clusters to draw from) or "bootstrap".
+        only_model, only_control: discordant pairs (right-or-wrong metrics only).
+        model_value, control_value: the two scores that the difference is taken of.
+        p_mcnemar: McNemar's exact p (right-or-wrong metrics only). p_bootstrap: paired bootstrap by cluster; None where
+            there are too few clusters.
     """
 
     task: str
@@ -149,6 +165,10 @@ class Difference:
     clusters: int
     only_model: int | None = None
     only_control: int | None = None
+    model_value: float | None = None
+    control_value: float | None = None
+    p_mcnemar: float | None = None
+    p_bootstrap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +261,20 @@ def sample_from_json(data: Mapping[str, Any]) -> Sample:
         raise ValueError("a prediction has a 'text'")
     wanted = request_from_json(request)
     scores = {str(key): float(value) for key, value in dict(data.get("scores") or {}).items() if value is not None}
-    return Sample(wanted, Prediction(wanted.id, text, error), scores)
+    ranked = prediction.get("option_scores")
+    return Sample(wanted, Prediction(wanted.id, text, error, ranked and option_scores_from_json(ranked)), scores)
+
+
+def option_scores_from_json(data: Any) -> dict[str, float]:
+    """Reads the scores of candidate answers.
+
+    Raises:
+        ValueError: unless it is an object of finite numbers.
+    """
+    numbers = data.values() if isinstance(data, Mapping) else (None,)
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
+        raise ValueError("'option_scores' must be an object of finite numbers")
+    return {str(key): float(value) for key, value in data.items()}
 
 
 def requests_hash(requests: Iterable[Request]) -> str:

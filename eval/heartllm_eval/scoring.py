@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from heartllm_eval import binomial
 from heartllm_eval import statistics as stats
 from heartllm_eval.metrics import get_metric
 from heartllm_eval.metrics.base import Array, Metric
@@ -34,6 +35,18 @@ class Options:
     confidence: float = stats.CONFIDENCE
     seed: int = 0
 
+    def describe(self) -> dict[str, int | float | str]:
+        """What a run's record says of its intervals, the thresholds included."""
+        return {
+            "resamples": self.resamples,
+            "confidence": self.confidence,
+            "bootstrap_seed": self.seed,
+            "bootstrap_min_clusters": stats.MIN_CLUSTERS,
+            "exact_interval": f"{binomial.METHOD}, Korn-Graubard effective n",
+            "exact_below_clusters": binomial.EXACT_BELOW,
+            "exact_below_rare_clusters": binomial.RARE_BELOW,
+        }
+
 
 @dataclass
 class Result:
@@ -50,7 +63,7 @@ def load_metrics(names: Sequence[str]) -> list[Metric]:
 
 def sample_statistics(metric: Metric, prediction: Prediction, request: Request) -> tuple[float, ...]:
     """One sample's statistics. A prediction that failed is scored as an empty text, so as wrong."""
-    return metric.statistics("" if prediction.error else prediction.text, request)
+    return metric.of(prediction, request)
 
 
 def score_system(
@@ -62,11 +75,9 @@ def score_system(
     progress: Callable[[], None] = lambda: None,
 ) -> Scored:
     """Statistics of every metric on every request; a request without a prediction is scored as an empty text."""
-    rows: dict[str, Array] = {metric.name: np.zeros((len(requests), metric.width)) for metric in metrics}
-    for index, request in enumerate(requests):
-        prediction = predictions.get(request.id) or Prediction(request.id, "", error="no prediction")
-        for metric in metrics:
-            rows[metric.name][index] = sample_statistics(metric, prediction, request)
+    given = [predictions.get(request.id) or Prediction(request.id, "", error="no prediction") for request in requests]
+    rows = {metric.name: metric.matrix(given, requests) for metric in metrics}
+    for _ in requests:
         progress()
     return Scored(system, rows)
 
@@ -90,7 +101,8 @@ def evaluate(
     metrics: Sequence[Metric],
     *,
     slices: Sequence[str] = (),
-    compare: str | None = None,
+    compare: str | Collection[str] | None = None,
+    compare_slices: Callable[[str, str], bool] | None = None,
     options: Options | None = None,
 ) -> Result:
     """All figures of a task with intervals, and the differences of the first system to each of the others.
@@ -101,11 +113,14 @@ def evaluate(
         systems: the model first, then its controls.
         metrics: what `systems` were scored with.
         slices: what to break down by, beside "all".
-        compare: the name of the metric that differences are taken of (every figure of it), over all requests and by
-            question type; none without it. Smaller slices are shown but not tested: Holm's correction would pay for it.
+        compare: the name or names of the metrics that differences are taken of (every figure of them); none without.
+        compare_slices: (metric's name, slice) -> whether a difference is taken of it; by default over all requests and
+            by question type. Smaller slices are shown but not tested: Holm's correction would pay for it.
         options: resamples, confidence, seed.
     """
     options = options or Options()
+    compared = {compare} if isinstance(compare, str) else set(compare or ())
+    wanted = compare_slices or (lambda _, label: label == "all" or label.startswith("question_type="))
     result = Result()
     masks = slice_masks(requests, slices)
     names = [request.cluster or request.id for request in requests]
@@ -125,6 +140,11 @@ def evaluate(
                         clusters=clusters,
                         confidence=options.confidence,
                     )
+                    method = "none" if found.low is None else "bootstrap"
+                    if metric.binary:
+                        found, method = _exact(
+                            found, method, system.statistics[metric.name][mask], rows[mask], options.confidence
+                        )
                     result.figures.append(
                         Figure(
                             task=task,
@@ -137,9 +157,10 @@ def evaluate(
                             n=counted,
                             clusters=clusters,
                             confidence=options.confidence,
+                            interval=method,
                         )
                     )
-            if compare == metric.name and (label == "all" or label.startswith("question_type=")):
+            if metric.name in compared and wanted(metric.name, label):
                 for control in systems[1:]:
                     result.differences += _differences(
                         task, metric, systems[0], control, label, mask, clusters, draws, values, options
@@ -157,17 +178,37 @@ def _resample(
 ) -> tuple[dict[tuple[str, str], Array], dict[tuple[str, str], Array]]:
     """Bootstrap scores (resamples, figures) and scores (figures,) by system and slice, all from the same draws."""
     keys = [(system.system, label) for system in systems for label in masks]
-    totals: Array = np.zeros((clusters, len(keys), metric.width))
+    width = systems[0].statistics[metric.name].shape[1] if systems else 0
+    totals: Array = np.zeros((clusters, len(keys), width))
     for position, (system, label) in enumerate((system, label) for system in systems for label in masks):
         np.add.at(totals[:, position], rows[masks[label]], system.statistics[metric.name][masks[label]])
     point = metric.score(totals.sum(axis=0))
-    flat = totals.reshape(clusters, len(keys) * metric.width)
+    flat = totals.reshape(clusters, len(keys) * width)
     parts = [
-        metric.score(part.reshape(part.shape[0], len(keys), metric.width))
+        metric.score(part.reshape(part.shape[0], len(keys), width))
         for part in stats.resample_totals(flat, resamples=options.resamples, seed=options.seed)
     ]
     drawn = np.concatenate(parts) if parts else np.zeros((0, len(keys), len(metric.figures)))
     return {key: drawn[:, i] for i, key in enumerate(keys)}, {key: point[i] for i, key in enumerate(keys)}
+
+
+def _exact(
+    found: stats.Interval,
+    method: str,
+    statistics: Array,
+    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
+    confidence: float,
+) -> tuple[stats.Interval, str]:
+    """The exact interval and its name where the bootstrap's cannot be trusted, otherwise what was found."""
+    if len(rows) == 0:
+        return found, method
+    right, count = (np.bincount(rows, weights=statistics[:, column]) for column in (0, -1))
+    if not binomial.calls_for_exact(right, count):
+        return found, method
+    exact = binomial.clustered_interval(right, count, confidence)
+    if exact is None:
+        return stats.Interval(found.value, None, None), "none"
+    return stats.Interval(found.value, *exact), binomial.METHOD
 
 
 def _differences(
@@ -189,13 +230,13 @@ def _differences(
         delta = draws[ours][:, column] - draws[theirs][:, column]
         value = float(values[ours][column] - values[theirs][column])
         between = stats.interval(value, delta, clusters=clusters, confidence=options.confidence)
-        test, only_model, only_control = "bootstrap", None, None
+        test, p_mcnemar, only_model, only_control = "bootstrap", None, None, None
+        p = p_bootstrap = stats.paired_bootstrap_p(value, delta) if clusters >= stats.MIN_CLUSTERS else math.nan
         if metric.binary:
             right, other = (part.statistics[metric.name][mask][:, 0] > 0 for part in (system, control))
-            p, only_model, only_control = stats.mcnemar(right.tolist(), other.tolist())
-            test = "mcnemar"
-        else:
-            p = stats.paired_bootstrap_p(value, delta)
+            p_mcnemar, only_model, only_control = stats.mcnemar(right.tolist(), other.tolist())
+            test = "mcnemar" if math.isnan(p_bootstrap) else "mcnemar+bootstrap"
+            p = max(p_mcnemar, 0.0 if math.isnan(p_bootstrap) else p_bootstrap)
         found.append(
             Difference(
                 task=task,
@@ -213,6 +254,10 @@ def _differences(
                 clusters=clusters,
                 only_model=only_model,
                 only_control=only_control,
+                model_value=_number(float(values[ours][column])),
+                control_value=_number(float(values[theirs][column])),
+                p_mcnemar=p_mcnemar,
+                p_bootstrap=_number(p_bootstrap),
             )
         )
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "rouge.heartllm": ("rouge", "SetROUGE"),
     "rouge.standard": ("rouge", "StandardROUGE"),
 }
+OPTION_METRICS = frozenset({"exact_match.option_restricted"})
 DEFAULT_METRICS = {
     "qa": ("exact_match.strict", "exact_match.official_llm", "exact_match.heartllm"),
     "report": tuple(name for name in METRICS if not name.startswith("exact_match")),
@@ -44,6 +46,11 @@ def check_metric(name: str, *, where: str = "metrics") -> None:
         known = " or ".join(map(repr, near))
         hint = f"Did you mean {known}?" if near else f"Known metrics: {', '.join(METRICS)}."
         raise UsageError(f"unknown metric {name!r}", where=where, remedy=hint)
+
+
+def needs_option_scores(names: Iterable[str]) -> bool:
+    """Whether one of these metrics looks at `Prediction.option_scores`, which a model gives only when asked."""
+    return not OPTION_METRICS.isdisjoint(names)
 
 
 @cache

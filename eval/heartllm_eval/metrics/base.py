@@ -6,14 +6,17 @@ no text is looked at twice (sacreBLEU's pattern, Post 2018).
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from heartllm import __version__
-from heartllm_eval.schema import Kind, Request
+from heartllm_eval.schema import Kind, Prediction, Request
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -28,6 +31,11 @@ class Signature:
         return "|".join(f"{key}:{value}" for key, value in {**self.parts, "version": __version__}.items())
 
 
+def text_of(prediction: Prediction) -> str:
+    """The text that is scored: an answer that failed counts as an empty one."""
+    return "" if prediction.error else prediction.text
+
+
 class Metric(ABC):
     """A metric. Subclasses are stateless but for caches.
 
@@ -35,14 +43,12 @@ class Metric(ABC):
         name: "exact_match.strict"; the part after the last dot is the variant or profile.
         kind: what kind of request it scores.
         figures: the names of the numbers it gives ("bleu1", ...); one name if there is only one.
-        width: how many statistics a sample has.
         binary: each sample is right or wrong, so that McNemar's test applies.
     """
 
     name: str
     kind: ClassVar[Kind]
     figures: tuple[str, ...]
-    width: int
     binary: ClassVar[bool] = False
 
     @property
@@ -52,11 +58,20 @@ class Metric(ABC):
 
     @abstractmethod
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
-        """The `width` sufficient statistics of one sample."""
+        """The sufficient statistics of one text; the last is above 0 if the metric applies to the request."""
 
     @abstractmethod
     def score(self, totals: Array) -> Array:
-        """Scores in per cent (..., figures) of summed statistics (..., width); NaN where nothing was scored."""
+        """Scores in per cent (..., figures) of summed statistics (..., k); NaN where nothing was scored."""
+
+    def of(self, prediction: Prediction, request: Request) -> tuple[float, ...]:
+        """The statistics of one prediction."""
+        return self.statistics(text_of(prediction), request)
+
+    def matrix(self, predictions: Sequence[Prediction], requests: Sequence[Request]) -> Array:
+        """The statistics (samples, k) of many predictions: those of `of`, one a row, unless a metric says otherwise."""
+        rows = [self.of(prediction, request) for prediction, request in zip(predictions, requests, strict=True)]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), -1)
 
     def sample_scores(self, statistics: tuple[float, ...]) -> dict[str, float]:
         """The per-sample figures that are written beside a sample, by full name."""
@@ -78,13 +93,85 @@ class MeanMetric(Metric):
     A sample that it does not apply to has only zeros, and so does not count.
     """
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "figures" in cls.__dict__:
-            cls.width = len(cls.figures) + 1
-
     def score(self, totals: Array) -> Array:
         count = totals[..., -1:]
         with np.errstate(invalid="ignore", divide="ignore"):
             mean: Array = np.where(count > 0, 100.0 * totals[..., :-1] / count, np.nan)
         return mean
+
+
+# A period in a number ("0.12 s") is no end of a sentence.
+_PERIOD = re.compile(r"(?<!\d)\.|\.(?!\d)")
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """What is done to predictions and references alike before a report metric sees them.
+
+    Attributes:
+        lower: lower case.
+        periods: periods that do not stand in a number become tokens of their own; white space becomes single spaces.
+    """
+
+    lower: bool = False
+    periods: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What it adds to a metric's name: "", "-lower", "-periods" or "-lower-periods"."""
+        return ("-lower" if self.lower else "") + ("-periods" if self.periods else "")
+
+    def __call__(self, text: str) -> str:
+        if self.lower:
+            text = text.lower()
+        return " ".join(_PERIOD.sub(" . ", text).split()) if self.periods else text
+
+    def parts(self, profile: str) -> dict[str, str]:
+        """What a signature says of it."""
+        return {
+            "profile": profile,
+            "input": "lower" if self.lower else "as-is",
+            "periods": "separate" if self.periods else "as-is",
+        }
+
+
+FORMS = tuple(TextForm(lower, periods) for lower in (False, True) for periods in (False, True))
+
+
+class ReportMetric(Metric):
+    """A metric of texts, each compared with one or several references; it is computed for many at once.
+
+    Args:
+        form: what is done to the texts first; part of the name and of the signature.
+    """
+
+    kind = "report"
+    family: ClassVar[str]
+    profile: ClassVar[str]
+
+    def __init__(self, form: TextForm = TextForm()) -> None:
+        self.form = form
+        self.name = f"{self.family}.{self.profile}{form.suffix}"
+
+    @abstractmethod
+    def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
+        """Statistics (samples, k) of texts, already in this metric's form, against their references."""
+
+    def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
+        return tuple(self._rows([prediction], [request])[0].tolist())
+
+    def matrix(self, predictions: Sequence[Prediction], requests: Sequence[Request]) -> Array:
+        return self._rows([text_of(prediction) for prediction in predictions], requests)
+
+    def _rows(self, texts: Sequence[str], requests: Sequence[Request]) -> Array:
+        parts = [
+            self.rows(
+                [self.form(text) for text in texts[start : start + CHUNK]],
+                [[self.form(text) for text in request.references] for request in requests[start : start + CHUNK]],
+            )
+            for start in range(0, max(1, len(texts)), CHUNK)
+        ]
+        return np.concatenate(parts)
+
+
+CHUNK = 8192  # texts looked at together; bounds memory

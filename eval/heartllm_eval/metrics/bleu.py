@@ -76,7 +76,6 @@ class CorpusBLEU(Metric):
     name = "bleu.standard"
     kind = "report"
     figures = ("bleu1", "bleu2", "bleu3", "bleu4")
-    width = 2 * MAX_ORDER + 2
 
     def __init__(self) -> None:
         from sacrebleu.metrics.bleu import BLEU

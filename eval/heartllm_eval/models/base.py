@@ -78,6 +78,8 @@ class Task:
         requests: all of them, also those that an earlier start of this run has already answered.
         max_new_tokens: where an answer is cut off.
         training: builds the same kind of requests, with answers, from the training split.
+        score_options: a metric ranks candidate answers by likelihood. An adapter that can then also fills
+            `Prediction.option_scores`; any other goes on as it is, and that metric counts none of its samples.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Task:
     requests: Sequence[Request]
     max_new_tokens: int = 64
     training: Callable[[], Sequence[Request]] = field(default=lambda: ())
+    score_options: bool = False
 
 
 class Adapter(Protocol):
