@@ -168,12 +168,7 @@ def score_predictions(
         versions=provenance.versions(),
         source=provenance.source(),
         hardware=provenance.hardware(),
-        settings={
-            "resamples": options.resamples,
-            "confidence": options.confidence,
-            "bootstrap_seed": options.seed,
-            "notes": notes,
-        },
+        settings={**options.describe(), "notes": notes},
         tasks={name: task},
         systems={MODEL: {"kind": "predictions", "model": {"sha256": file_hash(predictions), **(sources or {})}}},
     )
@@ -230,7 +225,7 @@ def rescore(
         if part in data
     }
     known["command"] = tuple(known.get("command", ()))
-    settings.update(resamples=options.resamples, confidence=options.confidence, bootstrap_seed=options.seed)
+    settings.update(options.describe())
     settings["rescored"] = {
         "command": list(sys.argv),
         "versions": provenance.versions(),

@@ -215,8 +215,9 @@ def _difference_table(differences: Sequence[Difference], task: str, title: str, 
         )
         tests.add(part.test)
     said = {
-        "mcnemar": "p: McNemar's exact test, two-sided; it takes questions as independent; "
-        "the interval is paired and by patient.",
+        "mcnemar+bootstrap": "p: the larger of McNemar's exact test (which takes the questions of one patient as "
+        "independent) and the paired bootstrap by patient, two-sided.",
+        "mcnemar": "p: McNemar's exact test, two-sided (too few patients for a bootstrap).",
         "bootstrap": "p: paired bootstrap by patient, two-sided.",
     }
     notes = (*(said[test] for test in sorted(tests)), "Holm's correction runs over all differences of this run.")
