@@ -108,7 +108,7 @@ def delineate(beat: Floats, rr: float) -> Waves:
     above = beat - level
     qrs = above[:, onset : end + 1]
     early = max(0, onset - 125, onset - int(0.5 * rr))
-    p_wave = _smooth(above[LEADS.index("II"), early : max(early + 1, onset - 8)], 7)
+    p_wave = smooth(above[LEADS.index("II"), early : max(early + 1, onset - 8)], 7)
     area_i, area_avf = (float(qrs[LEADS.index(name)].sum()) for name in ("I", "aVF"))
     j60 = min(end + round(60 / MS), beat.shape[1] - 3)
     return Waves(
@@ -128,8 +128,8 @@ def qrs_limits(beat: Floats) -> tuple[int, int]:
 
     "Low" is 6 % of the steepest slope, or three times the beat's usual slope where noise makes that higher.
     """
-    smooth = np.stack([_smooth(beat[lead], 5) for lead in INDEPENDENT])
-    speed = np.sqrt((np.gradient(smooth, axis=1) ** 2).sum(0))
+    rows = np.stack([smooth(beat[lead], 5) for lead in INDEPENDENT])
+    speed = np.sqrt((np.gradient(rows, axis=1) ** 2).sum(0))
     steepest = CORE.start + int(speed[CORE].argmax())
     limit = max(0.06 * speed[steepest], 3 * float(np.percentile(speed, 25)))
     low = speed < limit
@@ -150,7 +150,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float((a * b).sum() / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
 
 
-def _smooth(row: Floats, width: int) -> Floats:
+def smooth(row: Floats, width: int) -> Floats:
     """Moving average over `width` samples, the ends repeated."""
     padded = np.pad(row, width // 2, mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), "valid")
