@@ -142,9 +142,7 @@ def _open(spec: RunSpec) -> _State:
             "device": spec.device,
             "data_roots": [str(root) for root in spec.data_roots],
             "cache": str(spec.cache) if spec.cache else None,
-            "resamples": spec.options.resamples,
-            "confidence": spec.options.confidence,
-            "bootstrap_seed": spec.options.seed,
+            **spec.options.describe(),
         },
     )
     return _State(spec, record, Progress(spec.verbosity), time.monotonic(), earlier)
