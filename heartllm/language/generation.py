@@ -25,7 +25,7 @@ class ResponderItem:
 
     Attributes:
         recording_key: items that follow each other with the same key share one reading of the ECG.
-        codes: (N,) codes, or None to ask without an ECG.
+        codes: (N,) codes of one ECG, (E, N) of several that the question compares, or None to ask without an ECG.
         question: the question, or None for a report.
         features: patient features as text, or "".
     """

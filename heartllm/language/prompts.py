@@ -3,6 +3,7 @@
 Two layouts. `ecg-first` (default): features and ECG, then the question, so that all questions of one ECG share a
 prefix.
 `question-first`: the paper's order, the question before the ECG.
+A question that compares two ECGs is shown both, each as a block of its own, the first ECG first.
 Answers are joined with "; " and closed by the end token: no ECG-QA answer holds a semicolon, while some hold commas.
 """
 
@@ -34,17 +35,19 @@ def prefix_ids(
 
     Args:
         features: patient features as text, may be empty.
-        codes: (N,) codes, or None for a model that is to be blind.
+        codes: (N,) codes of one ECG, (E, N) of several, or None for a model that is to be blind.
 
     Returns:
-        Ids (P,), and the first and last-plus-one position of the codes (equal where there is no ECG).
+        Ids (P,), and the first and last-plus-one position of the codes (equal where there is no ECG; of several ECGs
+        from the first's first to the last's last).
     """
     words = [*vocabulary.bos, *(vocabulary.text(features + "\n") if features else [])]
     if question is not None:
         words += vocabulary.text(QUESTION + question)
     if codes is None:
         return np.array(words, np.int64), (len(words), len(words))
-    ids = np.concatenate([np.array(words, np.int64), vocabulary.ecg(codes)])
+    blocks = [vocabulary.ecg(block) for block in np.atleast_2d(codes)]
+    ids = np.concatenate([np.array(words, np.int64), *blocks])
     return ids, (len(words) + 1, len(ids) - 1)
 
 
@@ -70,7 +73,8 @@ def prompt_text(
 
     It reads as `prefix_ids` and `prompt_ids` together; `heartllm.export` checks that it is tokenised to the same ids.
     """
-    ecg = "" if codes is None else START + "".join(code_token(int(code)) for code in codes) + END
+    blocks = [] if codes is None else np.atleast_2d(codes)
+    ecg = "".join(START + "".join(code_token(int(code)) for code in block) + END for block in blocks)
     head = features + "\n" if features else ""
     if question is None:
         return f"{head}{ecg}{REPORT}"

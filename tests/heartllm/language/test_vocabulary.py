@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heartllm.errors import CheckpointError
-from heartllm.language.prompts import answer_ids, answer_text, prefix_ids, prompt_ids
-from heartllm.language.vocabulary import code_token, load_text_tokenizer
+from heartllm.language.prompts import answer_ids, answer_text, prefix_ids, prompt_ids, prompt_text
+from heartllm.language.vocabulary import END, START, code_token, load_text_tokenizer
 
 
 @given(text=st.text(max_size=60))
@@ -78,6 +78,17 @@ def test_prompts_put_the_ecg_where_the_layout_says(vocabulary: Any) -> None:
     blind, span = prefix_ids(vocabulary, "", None)
     assert blind.tolist() == vocabulary.bos
     assert span[0] == span[1]
+
+
+def test_two_ecgs_are_two_blocks_in_their_order(vocabulary: Any) -> None:
+    first, second = np.arange(5), np.arange(5)[::-1]
+    ids, span = prefix_ids(vocabulary, "Age: 54 years.", np.stack([first, second]))
+    one, one_span = prefix_ids(vocabulary, "Age: 54 years.", first)
+    assert ids.tolist() == [*one.tolist(), *vocabulary.ecg(second).tolist()]
+    assert span == (one_span[0], len(ids) - 1)
+    text = prompt_text("", np.stack([first, second]), "Which?")
+    assert text.count(START) == text.count(END) == 2
+    assert text.endswith(f"{END}Question: Which? Answer:")
 
 
 def test_answers_close_with_the_end_token(vocabulary: Any) -> None:
