@@ -52,13 +52,10 @@ def export(checkpoint: Path, out: Path) -> None:
     tokenizer, ids = grow_tokenizer(model.vocabulary)
     check_spelling(model.vocabulary, tokenizer, ids, config)
     plain = materialise(model, ids, len(tokenizer.get_vocab()))
-    plain.generation_config = _generation_config(model.vocabulary)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        plain.save_pretrained(temporary)
-        _write_tokenizer(tokenizer, temporary, int(getattr(plain.config, "max_position_embeddings", 0) or 0))
-        _write_rope_theta(temporary / "config.json")
+        write_plain(plain, tokenizer, model.vocabulary, temporary)
         codes = None if config.blind else np.zeros(0, np.int64)
         features = "Age: 54 years. Sex: female." if config.features else ""
         prompt = prompt_text(features, codes, "Does this ECG show ...?", config.layout)
@@ -70,6 +67,14 @@ def export(checkpoint: Path, out: Path) -> None:
         temporary.replace(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_plain(plain: Any, tokenizer: Any, vocabulary: Vocabulary, folder: Path) -> None:
+    """Writes a causal LM that decodes greedily, and the tokenizer that knows its ECG tokens, into `folder`."""
+    plain.generation_config = _generation_config(vocabulary)
+    plain.save_pretrained(folder)
+    _write_tokenizer(tokenizer, folder, int(getattr(plain.config, "max_position_embeddings", 0) or 0))
+    _write_rope_theta(folder / "config.json")
 
 
 def grow_tokenizer(vocabulary: Vocabulary) -> tuple[Any, list[int]]:

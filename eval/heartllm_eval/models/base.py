@@ -40,6 +40,7 @@ from heartllm_eval.schema import Kind, Prediction, Request
 ENTRY_POINTS = "heartllm_eval.models"
 BUILT_IN = {
     "heartllm": "heartllm_eval.models.heartllm:HeartLLM",
+    "authors": "heartllm_eval.models.authors:Authors",
     "predictions": "heartllm_eval.models.predictions:Predictions",
     "majority": "heartllm_eval.models.controls:Majority",
     "constant": "heartllm_eval.models.controls:Constant",
