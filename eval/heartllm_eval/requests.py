@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.schema import Request, cluster_id, digest
-from heartllm_eval.suite import Suite
+from heartllm_eval.suite import Reader, Suite
 
 if TYPE_CHECKING:
-    from heartllm.data.records import Entry, Question
+    from heartllm.data.records import Entry, Labels, Question
+    from heartllm.ecg.recording import Recording
 
+ONE_ECG_TEMPLATES = 42  # templates 43 to 70 compare two ECGs
 AGE_BANDS = ((40, "0-39"), (60, "40-59"), (80, "60-79"))
 
 
@@ -30,6 +33,8 @@ class Workspace:
         self.data_roots = tuple(data_roots)
         self._datasets: dict[str, Any] = {}
         self._entries: dict[str, dict[str, Entry]] = {}
+        self._hashes: dict[tuple[str, str], str] = {}
+        self.left_out: dict[str, int] = {}  # suite -> questions of its files whose recordings are not in the dataset
 
     def dataset(self, name: str) -> Any:
         """The dataset called `name` (`heartllm.data.Dataset`).
@@ -83,6 +88,40 @@ class Workspace:
                 f"{name} has no recording {record_id!r}", where=self.where, remedy="Check the data folder."
             ) from None
 
+    def read(self, name: str, record_id: str, reader: Reader | None = None) -> Recording:
+        """A recording as the suite's reader wants it.
+
+        Raises:
+            DataError: if it cannot be read so.
+        """
+        reader = reader or Reader()
+        dataset = self.dataset(name)
+        recording: Recording = dataset.read(
+            self.entry(name, record_id), length=reader.length, nan_policy=reader.nan_policy
+        )
+        return recording
+
+    def recording_hash(self, name: str, record_id: str) -> str:
+        """The SHA-256 of a recording's files: what a cache may rely on, other than its name.
+
+        Raises:
+            DataError: if there is no such file.
+        """
+        key = (name, record_id)
+        if key not in self._hashes:
+            path = Path(self.entry(name, record_id).path)
+            files = sorted(path.parent.glob(f"{glob.escape(path.name)}.*")) or [path]
+            total = hashlib.sha256()
+            try:
+                for file in files:
+                    total.update(file.name.encode() + b"\0" + file.read_bytes())
+            except OSError as error:
+                raise DataError(
+                    f"cannot be read ({error.strerror})", where=path, remedy="Check the data folder."
+                ) from None
+            self._hashes[key] = total.hexdigest()
+        return self._hashes[key]
+
 
 def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = None) -> list[Request]:
     """All requests of a suite, in a fixed order.
@@ -96,17 +135,10 @@ def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = No
     entries = workspace.entries(suite.dataset, chosen)
     if suite.kind == "report":
         requests = [_report_request(suite, entry) for entry in entries if entry.report]
+    elif suite.questions.source == "derived":
+        requests = _derived(suite, entries)
     else:
-        by_id = {entry.record_id: entry for entry in entries}
-        draw = _derived if suite.questions.source == "derived" else _genuine
-        from heartllm.data.questions import options
-
-        features: dict[str, str] = {}
-        requests = [
-            _qa_request(suite, question, by_id[question.ecg_id[0]], options(question), features)
-            for question in draw(suite, workspace, entries, chosen)
-            if len(question.ecg_id) == 1 and question.ecg_id[0] in by_id
-        ]
+        requests = _genuine(suite, workspace, entries, chosen)
     if not requests:
         raise DataError(
             f"suite {suite.name} finds nothing to ask in split {chosen!r}",
@@ -116,18 +148,20 @@ def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = No
     return _unique(requests)
 
 
-def _derived(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split: str) -> list[Question]:
-    from heartllm.data.questions import QuestionBuilder
+def _derived(suite: Suite, entries: Sequence[Entry]) -> list[Request]:
+    from heartllm.data.questions import QuestionBuilder, options
 
     asked = suite.questions
-    drawn: list[Question] = QuestionBuilder().draw(
-        entries, per_cell=asked.per_cell, seed=asked.seed, paraphrase=asked.paraphrase
-    )
-    return drawn
+    drawn = QuestionBuilder().draw(entries, per_cell=asked.per_cell, seed=asked.seed, paraphrase=asked.paraphrase)
+    by_id = {entry.record_id: entry for entry in entries}
+    make = _QARequests(suite)
+    return [make(question, [by_id[question.ecg_id[0]]], options(question)) for question in drawn]
 
 
-def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split: str) -> list[Question]:
-    from heartllm.data.ecgqa import read_questions
+def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split: str) -> list[Request]:
+    """ECG-QA's rows whose recordings are all in this split; how many are left out is kept in the workspace."""
+    from heartllm.data.ecgqa import find_classes, read_questions
+    from heartllm.data.questions import options
 
     wording = "paraphrased" if suite.questions.paraphrase else "template"
     below = suite.questions.files.format(wording=wording, split=split)
@@ -139,32 +173,73 @@ def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split
             where=folder,
             remedy="Put the split's JSON files there, or ask a suite with derived questions.",
         )
-    return [question for path in files for question in read_questions(path)]
+    classes = find_classes(files[0])
+    by_id = {entry.record_id: entry for entry in entries}
+    make, found, absent = _QARequests(suite), [], 0
+    for path in files:
+        for question in read_questions(path, classes):
+            if len(question.ecg_id) != suite.questions.ecgs:
+                continue
+            if not all(record in by_id for record in question.ecg_id):
+                absent += 1
+                continue
+            allowed = tuple(sorted(classes.get(question.template_id, ())))
+            known = options(question) if question.template_id <= ONE_ECG_TEMPLATES else allowed
+            found.append(make(question, [by_id[record] for record in question.ecg_id], known))
+    workspace.left_out[suite.name] = absent
+    return found
 
 
-def _qa_request(
-    suite: Suite, question: Question, entry: Entry, options: tuple[str, ...], features: dict[str, str]
-) -> Request:
-    key = digest(suite.dataset, *question.ecg_id, str(question.template_id), question.question, *question.attribute)
-    if entry.record_id not in features:
-        features[entry.record_id] = patient_background(entry)
-    return Request(
-        id=f"{suite.dataset}-{entry.record_id}-{question.template_id}-{key}",
-        kind="qa",
-        dataset=suite.dataset,
-        record_ids=tuple(question.ecg_id),
-        cluster=cluster_id(suite.dataset, entry.patient_id),
-        question=question.question,
-        question_type=question.question_type,
-        attribute_type=question.attribute_type,
-        template_id=question.template_id,
-        attribute=tuple(question.attribute),
-        options=options,
-        background=features[entry.record_id],
-        references=tuple(question.answer) or ("none",),
-        derived=question.derived,
-        slices=entry_slices(entry),
-    )
+class _QARequests:
+    """Makes requests from questions; each recording's text and slices are worked out once."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self._background: dict[str, str] = {}
+        self._slices: dict[str, dict[str, str]] = {}
+
+    def __call__(self, question: Question, entries: Sequence[Entry], options: tuple[str, ...]) -> Request:
+        """`entries` are the question's recordings, in its order."""
+        dataset, asked = self.suite.dataset, question.question
+        key = digest(dataset, *question.ecg_id, str(question.template_id), asked, *question.attribute)
+        if self.suite.prompt.options and options:
+            asked = f"{asked} Options: {'; '.join(options)}."
+        return Request(
+            id=f"{dataset}-{'+'.join(question.ecg_id)}-{question.template_id}-{key}",
+            kind="qa",
+            dataset=dataset,
+            record_ids=tuple(question.ecg_id),
+            cluster=cluster_id(dataset, entries[0].patient_id) if self.suite.cluster == "patient" else "",
+            question=asked,
+            question_type=question.question_type,
+            attribute_type=question.attribute_type,
+            template_id=question.template_id,
+            attribute=tuple(question.attribute),
+            options=options,
+            background=self._features(entries) if self.suite.prompt.features else "",
+            references=tuple(question.answer) or ("none",),
+            derived=question.derived,
+            slices=self._common_slices(entries),
+        )
+
+    def _features(self, entries: Sequence[Entry]) -> str:
+        texts = []
+        for entry in entries:
+            if entry.record_id not in self._background:
+                self._background[entry.record_id] = patient_background(entry)
+            texts.append(self._background[entry.record_id])
+        if len(set(texts)) == 1:  # one ECG, or two of one patient
+            return texts[0]
+        return " ".join(f"{name} ECG: {text}" for name, text in zip(("First", "Second"), texts, strict=True))
+
+    def _common_slices(self, entries: Sequence[Entry]) -> dict[str, str]:
+        for entry in entries:
+            if entry.record_id not in self._slices:
+                self._slices[entry.record_id] = entry_slices(entry)
+        first, *others = (self._slices[entry.record_id] for entry in entries)
+        return {
+            name: value if all(other[name] == value for other in others) else "mixed" for name, value in first.items()
+        }
 
 
 def _report_request(suite: Suite, entry: Entry) -> Request:
@@ -173,9 +248,9 @@ def _report_request(suite: Suite, entry: Entry) -> Request:
         kind="report",
         dataset=suite.dataset,
         record_ids=(entry.record_id,),
-        cluster=cluster_id(suite.dataset, entry.patient_id),
+        cluster=cluster_id(suite.dataset, entry.patient_id) if suite.cluster == "patient" else "",
         question_type="report",
-        background=patient_background(entry),
+        background=patient_background(entry) if suite.prompt.features else "",
         references=(entry.report or "",),
         slices=entry_slices(entry),
     )
@@ -189,13 +264,28 @@ def patient_background(entry: Entry) -> str:
 
 
 def entry_slices(entry: Entry) -> dict[str, str]:
-    """Sex and age band of a recording's patient."""
+    """Sex and age band of a recording's patient, the device, and whether noise is noted in the recording."""
     if entry.age is None:
         age = "unknown"
     else:
         years = entry.age
         age = next((name for limit, name in AGE_BANDS if years < limit), "80+")
-    return {"sex": entry.sex or "unknown", "age": age}
+    return {
+        "sex": entry.sex or "unknown",
+        "age": age,
+        "device": entry.device or "unknown",
+        "quality": noted_quality(entry.labels),
+    }
+
+
+def noted_quality(labels: Labels) -> str:
+    """ "noise noted" in any lead, "clean" where every kind of noise is denied, else "unknown": as the dataset tells."""
+    from heartllm.data.records import NOISE_KINDS
+
+    noise = labels.noise or {}
+    if any(noise.values()):
+        return "noise noted"
+    return "clean" if all(kind in noise for kind in NOISE_KINDS) else "unknown"
 
 
 def _unique(requests: Iterable[Request]) -> list[Request]:

@@ -15,7 +15,7 @@ from heartllm import config
 from heartllm.errors import UsageError
 from heartllm_eval.metrics import DEFAULT_METRICS, check_metric
 
-SLICES = ("question_type", "attribute_type", "template_id", "sex", "age")
+SLICES = ("question_type", "attribute_type", "template_id", "sex", "age", "device", "quality")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Questions:
         per_cell: rows drawn for each template x attribute x answer (derived).
         seed: of the draw (derived).
         paraphrase: ECG-QA's paraphrased wording instead of its template wording.
+        ecgs: 1 for questions about one ECG, 2 for those that compare two (genuine).
         files: folder of the split's JSON files below the data root; "{wording}" and "{split}" are filled in (genuine).
     """
 
@@ -34,7 +35,41 @@ class Questions:
     per_cell: int = 10
     seed: int = 0
     paraphrase: bool = False
+    ecgs: int = 1
     files: str = "ecgqa/ptbxl/{wording}/{split}"
+
+    def __post_init__(self) -> None:
+        if self.ecgs not in (1, 2):
+            raise ValueError(f"questions.ecgs is {self.ecgs}; ECG-QA asks about 1 or compares 2")
+        if self.ecgs == 2 and self.source == "derived":
+            raise ValueError("questions.ecgs = 2 needs source = 'genuine': comparisons are not derived from labels")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How recordings are read (`heartllm.ecg.read_recording`); at 500 Hz and with leads by name, always.
+
+    Attributes:
+        length: what is done with recordings of another length than ten seconds: "crop" refuses shorter ones, "pad"
+            longer ones, "fit" neither.
+        nan_policy: what is done with missing samples.
+    """
+
+    length: Literal["fit", "crop", "pad"] = "fit"
+    nan_policy: Literal["refuse", "interpolate"] = "refuse"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What every model is told beside the ECG and the question; how it is worded further is the model's.
+
+    Attributes:
+        features: the structured patient features as text (TAB).
+        options: the allowed answers, listed behind the question.
+    """
+
+    features: bool = True
+    options: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +96,7 @@ class Suite:
         synthetic: the recordings are simulated; every table says so.
         metrics: names; the kind's defaults where empty. primary: the one that differences are taken of.
         slices: what results are broken down by.
+        cluster: what the bootstrap draws: "patient" (of a comparison, the first ECG's), or "sample".
         tags: further names that `--tasks` accepts.
     """
 
@@ -72,11 +108,14 @@ class Suite:
     split: str = "test"
     train_split: str = "train"
     synthetic: bool = False
+    reader: Reader = field(default_factory=Reader)
     questions: Questions = field(default_factory=Questions)
+    prompt: Prompt = field(default_factory=Prompt)
     generation: Generation = field(default_factory=Generation)
     metrics: tuple[str, ...] = ()
     primary: str = ""
     slices: tuple[str, ...] = ()
+    cluster: Literal["patient", "sample"] = "patient"
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
