@@ -1,19 +1,22 @@
-"""The metrics, by name. Three lines score a file from Python, without torch:
+"""The metrics, by name. Three lines score texts from Python, without torch:
 
->>> from heartllm_eval.metrics import get_metric
->>> metric = get_metric("exact_match.strict")
->>> right, counted = metric.statistics("Yes.", request)
+>>> from heartllm_eval.metrics import get_metric, score
+>>> score("exact_match.strict", ["Yes.", "no"], [["yes"], ["yes"]])
+{'exact_match.strict': 50.0}
+>>> print(get_metric("exact_match.heartllm").signature)  # doctest: +ELLIPSIS
+metric:exact_match|variant:heartllm|case:yes|space:ends|split:[.]|match:set|version:...
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from heartllm.errors import UsageError
+from heartllm_eval.metrics.forms import FORMS
 
 if TYPE_CHECKING:
     from heartllm_eval.metrics.base import Metric
@@ -23,6 +26,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "exact_match.strict": ("exact_match", "StrictExactMatch"),
     "exact_match.heartllm": ("exact_match", "HeartLLMExactMatch"),
     "exact_match.official_llm": ("exact_match", "OfficialLLMExactMatch"),
+    "exact_match.option_restricted": ("option_ranking", "OptionRestrictedExactMatch"),
+    "jaccard.strict": ("answers", "Jaccard"),
+    "labels.strict": ("answers", "LabelScores"),
+    "answer_form.strict": ("answers", "AnswerForm"),
     "bleu.heartllm": ("bleu", "SentenceBLEU"),
     "bleu.standard": ("bleu", "CorpusBLEU"),
     "meteor.heartllm": ("meteor", "WhitespaceMETEOR"),
@@ -30,10 +37,21 @@ METRICS: dict[str, tuple[str, str]] = {
     "rouge.heartllm": ("rouge", "SetROUGE"),
     "rouge.standard": ("rouge", "StandardROUGE"),
 }
+# The report metrics read texts as they stand; each also as `NAME-lower`, `NAME-periods` and `NAME-lower-periods`.
+TEXT_METRICS = tuple(name for name in METRICS if name.startswith(("bleu.", "meteor.", "rouge.")))
+_FORMS = {f"{name}{form.suffix}": (name, form) for name in TEXT_METRICS for form in FORMS[1:]}
+METRICS.update({name: METRICS[plain] for name, (plain, _) in _FORMS.items()})
 OPTION_METRICS = frozenset({"exact_match.option_restricted"})
 DEFAULT_METRICS = {
-    "qa": ("exact_match.strict", "exact_match.official_llm", "exact_match.heartllm"),
-    "report": tuple(name for name in METRICS if not name.startswith("exact_match")),
+    "qa": (
+        "exact_match.strict",
+        "exact_match.official_llm",
+        "exact_match.heartllm",
+        "jaccard.strict",
+        "labels.strict",
+        "answer_form.strict",
+    ),
+    "report": TEXT_METRICS,
 }
 
 
@@ -61,5 +79,30 @@ def get_metric(name: str) -> Metric:
     """
     check_metric(name)
     module, kind = METRICS[name]
-    metric: Metric = getattr(importlib.import_module(f"heartllm_eval.metrics.{module}"), kind)()
+    make = getattr(importlib.import_module(f"heartllm_eval.metrics.{module}"), kind)
+    metric: Metric = make(_FORMS[name][1]) if name in _FORMS else make()
     return metric
+
+
+def score(
+    name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], *, options: Sequence[Sequence[str]] = ()
+) -> dict[str, float]:
+    """Scores texts: figure -> per cent.
+
+    Args:
+        name: a metric.
+        predictions: one text a sample; several answers are written "a; b".
+        references: the right answers of each sample, or its acceptable reports.
+        options: the answers that each sample's question allows, for the metrics that need them.
+    """
+    from heartllm_eval.schema import Prediction, Request
+
+    metric = get_metric(name)
+    allowed = options or [()] * len(references)
+    requests = [
+        Request(str(index), metric.kind, references=tuple(right), options=tuple(some))
+        for index, (right, some) in enumerate(zip(references, allowed, strict=True))
+    ]
+    given = [Prediction(request.id, text) for request, text in zip(requests, predictions, strict=True)]
+    values = metric.score(metric.matrix(given, requests).sum(axis=0))
+    return {metric.full_name(figure): float(value) for figure, value in zip(metric.figures, values, strict=True)}

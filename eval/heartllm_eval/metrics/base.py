@@ -6,16 +6,15 @@ no text is looked at twice (sacreBLEU's pattern, Post 2018).
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from heartllm import __version__
+from heartllm_eval.metrics.forms import AS_IS, TextForm
 from heartllm_eval.schema import Kind, Prediction, Request
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -100,44 +99,6 @@ class MeanMetric(Metric):
         return mean
 
 
-# A period in a number ("0.12 s") is no end of a sentence.
-_PERIOD = re.compile(r"(?<!\d)\.|\.(?!\d)")
-
-
-@dataclass(frozen=True)
-class TextForm:
-    """What is done to predictions and references alike before a report metric sees them.
-
-    Attributes:
-        lower: lower case.
-        periods: periods that do not stand in a number become tokens of their own; white space becomes single spaces.
-    """
-
-    lower: bool = False
-    periods: bool = False
-
-    @property
-    def suffix(self) -> str:
-        """What it adds to a metric's name: "", "-lower", "-periods" or "-lower-periods"."""
-        return ("-lower" if self.lower else "") + ("-periods" if self.periods else "")
-
-    def __call__(self, text: str) -> str:
-        if self.lower:
-            text = text.lower()
-        return " ".join(_PERIOD.sub(" . ", text).split()) if self.periods else text
-
-    def parts(self, profile: str) -> dict[str, str]:
-        """What a signature says of it."""
-        return {
-            "profile": profile,
-            "input": "lower" if self.lower else "as-is",
-            "periods": "separate" if self.periods else "as-is",
-        }
-
-
-FORMS = tuple(TextForm(lower, periods) for lower in (False, True) for periods in (False, True))
-
-
 class ReportMetric(Metric):
     """A metric of texts, each compared with one or several references; it is computed for many at once.
 
@@ -149,7 +110,7 @@ class ReportMetric(Metric):
     family: ClassVar[str]
     profile: ClassVar[str]
 
-    def __init__(self, form: TextForm = TextForm()) -> None:
+    def __init__(self, form: TextForm = AS_IS) -> None:
         self.form = form
         self.name = f"{self.family}.{self.profile}{form.suffix}"
 

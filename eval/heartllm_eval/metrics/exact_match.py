@@ -1,4 +1,4 @@
-"""Exact match on sets of answer classes, in three forms that are in use and not comparable; each says which it is.
+"""Exact match on sets of answer classes, in forms that are in use and not comparable; each says which it is.
 
 A model writes several answers as "a; b" (`ANSWER_SEPARATOR`). A comma cannot separate answers, because an ECG-QA
 class holds two ("bigeminal pattern (unknown origin, supraventricular, or ventricular)"); no class holds a period or a
@@ -58,13 +58,15 @@ def extract_options(text: str, options: tuple[str, ...]) -> frozenset[str]:
     return frozenset(found)
 
 
-class _ExactMatch(MeanMetric):
+class ExactMatch(MeanMetric):
+    """Right or wrong."""
+
     kind = "qa"
     binary = True
     figures = ("exact_match",)
 
 
-class StrictExactMatch(_ExactMatch):
+class StrictExactMatch(ExactMatch):
     """The sets of normalised answers are equal."""
 
     name = "exact_match.strict"
@@ -85,7 +87,7 @@ class StrictExactMatch(_ExactMatch):
         return float(parse_answers(prediction) == reference_set(request.references)), 1.0
 
 
-class HeartLLMExactMatch(_ExactMatch):
+class HeartLLMExactMatch(ExactMatch):
     """As HeartLLM's authors score: the text, split at periods and nothing else, equals the set of answers as written.
 
     Quirks kept: case counts, "yes." is wrong ({"yes", ""}), "yes.yes" is right, "a. b" is wrong (" b" is not stripped).
@@ -101,7 +103,7 @@ class HeartLLMExactMatch(_ExactMatch):
         return float(set(prediction.strip().split(".")) == set(request.references)), 1.0
 
 
-class OfficialLLMExactMatch(_ExactMatch):
+class OfficialLLMExactMatch(ExactMatch):
     """ECG-QA's protocol for text models: the template's options found in the reply are the answers.
 
     The released script looks for options in class order and with case, so that it reads "not sure" as "no" and never
