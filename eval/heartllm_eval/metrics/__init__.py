@@ -36,6 +36,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "meteor.standard": ("meteor", "NormalisedMETEOR"),
     "rouge.heartllm": ("rouge", "SetROUGE"),
     "rouge.standard": ("rouge", "StandardROUGE"),
+    "clinical": ("clinical", "ClinicalScore"),
+    "clinical.critical": ("clinical", "CriticalFindings"),
+    "clinical.stated": ("clinical", "StatedScore"),
+    "clinical.mentioned": ("clinical", "MentionedScore"),
 }
 # The report metrics read texts as they stand; each also as `NAME-lower`, `NAME-periods` and `NAME-lower-periods`.
 TEXT_METRICS = tuple(name for name in METRICS if name.startswith(("bleu.", "meteor.", "rouge.")))
@@ -51,7 +55,7 @@ DEFAULT_METRICS = {
         "labels.strict",
         "answer_form.strict",
     ),
-    "report": TEXT_METRICS,
+    "report": (*TEXT_METRICS, "clinical", "clinical.critical"),
 }
 
 
