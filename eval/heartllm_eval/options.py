@@ -26,6 +26,7 @@ DataRoot = Annotated[
 ]
 Resamples = Annotated[int, typer.Option("--confidence_n", min=100, help="Bootstrap resamples.")]
 Confidence = Annotated[float, typer.Option("--confidence", min=0.5, max=0.9999, help="Confidence of the intervals.")]
+Format = Annotated[str, typer.Option("--format", help="Of the tables: text, markdown, csv, json or latex.")]
 Output = Annotated[Path | None, typer.Option("--output_path", "-o", help="Folder to write to.")]
 
 

@@ -1,61 +1,52 @@
-"""The tables of a run, for the screen and as Markdown. All numbers come from the run record."""
+"""The tables of a run. All numbers come from the run record."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from heartllm_eval.schema import Difference, Figure, RunRecord
+from heartllm_eval.binomial import EXACT_BELOW, RARE_BELOW
+from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text
+from heartllm_eval.schema import Difference, Figure, RunRecord, dumps
 
-if TYPE_CHECKING:
-    from rich.console import Console
+__all__ = ["Table", "build", "cell", "csv_rows", "markdown", "render"]
 
 TYPE_ORDER = ("single-verify", "single-choose", "single-query")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts.
-
-    Attributes:
-        title: above it.
-        columns: headers; the first column holds row names.
-        rows: cells.
-        notes: below it.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def markdown(self) -> str:
-        """GitHub Markdown. Vertical bars in cells are escaped."""
-
-        def line(cells: Iterable[str]) -> str:
-            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-        rule = "|" + "|".join("---" if index == 0 else "---:" for index in range(len(self.columns))) + "|"
-        body = [line(self.columns), rule, *(line(row) for row in self.rows)]
-        notes = [f"\n{note}" for note in self.notes]
-        return "\n".join([f"### {self.title}", "", *body, *notes])
-
-    def show(self, console: Console) -> None:
-        """Prints it."""
-        from rich.table import Table as Rich
-        from rich.text import Text
-
-        console.print(Text(self.title, style="bold"), soft_wrap=True)
-        shown = Rich()
-        for index, column in enumerate(self.columns):
-            shown.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
-        for row in self.rows:
-            shown.add_row(*(Text(cell) for cell in row))
-        console.print(shown)
-        for note in self.notes:
-            console.print(Text(note, style="dim"), soft_wrap=True)
-        console.print()
+EXACT = "†"  # behind an interval that is exact
+EXACT_NOTE = (
+    f"{EXACT} exact: Clopper-Pearson on the effective number of answers (Korn and Graubard 1998), since fewer than "
+    f"{EXACT_BELOW} {{units}} were asked about or fewer than {RARE_BELOW} gave the rarer kind of answer."
+)
+CSV_COLUMNS = (
+    "run",
+    "row",
+    "task",
+    "title",
+    "synthetic",
+    "derived",
+    "limit",
+    "system",
+    "control",
+    "metric",
+    "slice",
+    "value",
+    "low",
+    "high",
+    "interval",
+    "confidence",
+    "n",
+    "clusters",
+    "system_value",
+    "control_value",
+    "only_system",
+    "only_control",
+    "test",
+    "p_mcnemar",
+    "p_bootstrap",
+    "p",
+    "p_holm",
+    "signature",
+)
 
 
 class _Lookup:
@@ -74,21 +65,27 @@ class _Lookup:
         found = dict.fromkeys(
             figure.slice.partition("=")[2] for figure in self.figures if figure.slice.startswith(f"{name}=")
         )
-        order = {value: rank for rank, value in enumerate(TYPE_ORDER)}
-        return sorted(found, key=lambda value: (order.get(value, len(order)), value))
+        return sorted(found, key=lambda value: slice_rank(f"{name}={value}"))
 
     def count(self, label: str, metric: str) -> str:
         figure = self.get(self.systems[0], metric, label)
         return f"{figure.n:,}" if figure else "0"
 
 
+def slice_rank(label: str) -> tuple[int, str]:
+    """Sorts "all" first, then ECG-QA's question types in its own order, then by name."""
+    value = label.partition("=")[2]
+    return (TYPE_ORDER.index(value) + 1, "") if value in TYPE_ORDER else (0 if label == "all" else 99, label)
+
+
 def cell(figure: Figure | None) -> str:
-    """ "77.2 [75.9, 78.4]"; a dash where nothing was scored."""
+    """ "77.2 [75.9, 78.4]", with a dagger where the interval is exact; a dash where nothing was scored."""
     if figure is None or figure.value is None:
         return "–"
     if figure.low is None or figure.high is None:
         return f"{figure.value:.1f}"
-    return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]"
+    exact = EXACT if figure.interval not in ("bootstrap", "none") else ""
+    return f"{figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}]{exact}"
 
 
 def short(value: str) -> str:
@@ -108,17 +105,30 @@ def build(record: RunRecord) -> list[Table]:
     return found
 
 
-def _notes(record: RunRecord, about: Mapping[str, Any], metrics: Iterable[str], clusters: int) -> tuple[str, ...]:
-    names = dict.fromkeys(name.partition("/")[0] for name in metrics)
-    confidence = next((figure.confidence for figure in record.figures), 0.95)
-    unit = about.get("cluster", "patient")
-    shown = f"{clusters:,} {unit}{'' if clusters == 1 else 's'}"
+def interval_notes(
+    figures: Iterable[Figure], about: Mapping[str, Any], settings: Mapping[str, Any], clusters: int
+) -> tuple[str, ...]:
+    """How the intervals of a table's cells were made, and why some are missing."""
+    shown = [figure for figure in figures if figure.value is not None]
+    confidence = next((figure.confidence for figure in shown), 0.95)
+    unit = str(about.get("cluster", "patient"))
+    count = f"{clusters:,} {unit}{'' if clusters == 1 else 's'}"
     limit = f" A seeded subset (--limit {about['limit']})." if about.get("limit") else ""
-    intervals = (
+    notes = [
         f"In brackets: {confidence:.0%} interval, percentile bootstrap by {unit} "
-        f"({shown}, {record.settings.get('resamples', 0):,} resamples).{limit}"
-    )
-    return (intervals, *(f"`{record.signatures.get(name, name)}`" for name in names))
+        f"({count}, {settings.get('resamples', 0):,} resamples).{limit}"
+    ]
+    if any(figure.interval not in ("bootstrap", "none") for figure in shown):
+        notes.append(EXACT_NOTE.format(units=f"{unit}s"))
+    if any(figure.low is None for figure in shown):
+        notes.append(f"No interval: too few {unit}s.")
+    return tuple(notes)
+
+
+def signature_notes(signatures: Mapping[str, str], metrics: Iterable[str]) -> tuple[str, ...]:
+    """One note for each metric: how it computes."""
+    names = dict.fromkeys(name.partition("/")[0] for name in metrics)
+    return tuple(f"`{signatures.get(name, name)}`" for name in names)
 
 
 def _clusters(lookup: _Lookup, metric: str) -> int:
@@ -126,75 +136,105 @@ def _clusters(lookup: _Lookup, metric: str) -> int:
     return figure.clusters if figure else 0
 
 
+def _cells(
+    lookup: _Lookup, record: RunRecord, about: Mapping[str, Any], keys: Sequence[Sequence[tuple[str, str, str]]]
+) -> tuple[list[list[str]], tuple[str, ...]]:
+    """Rows of cells for (system, metric, slice) keys, and the notes that these cells need."""
+    found = [[lookup.get(*key) for key in row] for row in keys]
+    metrics = dict.fromkeys(metric for row in keys for _, metric, _ in row)
+    clusters = _clusters(lookup, next(iter(metrics), ""))
+    notes = interval_notes(
+        (figure for row in found for figure in row if figure is not None), about, record.settings, clusters
+    )
+    return [[cell(figure) for figure in row] for row in found], notes + signature_notes(record.signatures, metrics)
+
+
 def _qa_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record: RunRecord) -> list[Table]:
     primary = str(about["primary"])
     types = lookup.values("question_type")
     labels = [*(f"question_type={value}" for value in types), "all"]
     title = str(about["title"])
-    notes = _notes(record, about, [primary], _clusters(lookup, primary))
-    headers = [f"{short(label.partition('=')[2] or 'all')} (n={lookup.count(label, primary)})" for label in labels]
-    rows = [(system, *(cell(lookup.get(system, primary, label)) for label in labels)) for system in lookup.systems]
-    tables = [Table(f"{title}: {primary}, %", ("system", *headers), tuple(rows), notes)]
+    first = next((metric for metric in lookup.metrics if metric.partition("/")[0] == primary), primary)
+    headers = [f"{short(label.partition('=')[2] or 'all')} (n={lookup.count(label, first)})" for label in labels]
+    keys = [[(system, first, label) for label in labels] for system in lookup.systems]
+    cells, notes = _cells(lookup, record, about, keys)
+    rows = [(system, *row) for system, row in zip(lookup.systems, cells, strict=True)]
+    tables = [Table(f"{title}: {first}, %", ("system", *headers), tuple(rows), notes)]
     tables += _difference_table(record.differences, task, title, primary)
     for name in about["slices"]:
-        if name == "question_type" or len(lookup.values(name)) < 2:
-            continue
-        tables.append(_slice_table(lookup, title, primary, name, notes))
-    others = [metric for metric in lookup.metrics if metric != primary]
+        if name != "question_type" and len(lookup.values(name)) > 1:
+            tables.append(_slice_table(lookup, title, first, name, record, about))
+    others = [metric for metric in lookup.metrics if metric != first]
     if others:
-        rows = [(system, *(cell(lookup.get(system, metric, "all")) for metric in others)) for system in lookup.systems]
-        headers = [f"{metric} (n={lookup.count('all', metric)})" for metric in others]
-        other_notes = _notes(record, about, others, _clusters(lookup, primary))
-        tables.append(
-            Table(f"{title}: the same answers under other rules, %", ("system", *headers), tuple(rows), other_notes)
-        )
+        tables.append(_metrics_table(lookup, f"{title}: the same answers under other rules, %", others, record, about))
     return tables
 
 
-def _slice_table(lookup: _Lookup, title: str, metric: str, name: str, notes: tuple[str, ...]) -> Table:
+def _slice_table(
+    lookup: _Lookup, title: str, metric: str, name: str, record: RunRecord, about: Mapping[str, Any]
+) -> Table:
     values = lookup.values(name)
-    rows = [
-        (
-            value,
-            lookup.count(f"{name}={value}", metric),
-            *(cell(lookup.get(system, metric, f"{name}={value}")) for system in lookup.systems),
-        )
-        for value in values
-    ]
-    return Table(
-        f"{title}: {metric} by {name.replace('_', ' ')}, %",
-        (name.replace("_", " "), "n", *lookup.systems),
-        tuple(rows),
-        notes,
+    cells, notes = _cells(
+        lookup, record, about, [[(system, metric, f"{name}={value}") for system in lookup.systems] for value in values]
     )
+    rows = []
+    for value, row in zip(values, cells, strict=True):
+        figure = lookup.get(lookup.systems[0], metric, f"{name}={value}")
+        clusters = f"{figure.clusters:,}" if figure else "0"
+        rows.append((value, lookup.count(f"{name}={value}", metric), clusters, *row))
+    spoken = name.replace("_", " ")
+    columns = (spoken, "n", f"{about.get('cluster', 'patient')}s", *lookup.systems)
+    return Table(f"{title}: {metric} by {spoken}, %", columns, tuple(rows), notes)
+
+
+def _metrics_table(
+    lookup: _Lookup, title: str, metrics: Sequence[str], record: RunRecord, about: Mapping[str, Any]
+) -> Table:
+    cells, notes = _cells(
+        lookup, record, about, [[(system, metric, "all") for system in lookup.systems] for metric in metrics]
+    )
+    rows = [(metric, lookup.count("all", metric), *row) for metric, row in zip(metrics, cells, strict=True)]
+    return Table(title, ("metric", "n", *lookup.systems), tuple(rows), notes)
 
 
 def _report_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record: RunRecord) -> list[Table]:
     title, tables = str(about["title"]), []
-    profiles = dict.fromkeys(metric.partition("/")[0].rpartition(".")[2] for metric in lookup.metrics)
-    for profile in profiles:
-        metrics = [metric for metric in lookup.metrics if metric.partition("/")[0].rpartition(".")[2] == profile]
-        headers = [metric.rpartition("/")[2].removesuffix(f".{profile}") for metric in metrics]
-        rows = [(system, *(cell(lookup.get(system, metric, "all")) for metric in metrics)) for system in lookup.systems]
-        notes = _notes(record, about, metrics, _clusters(lookup, metrics[0]))
-        count = lookup.count("all", metrics[0])
-        tables.append(Table(f"{title}: {profile} profile (n={count})", ("system", *headers), tuple(rows), notes))
+    profiles: dict[str, list[str]] = {}
+    for metric in lookup.metrics:
+        profiles.setdefault(metric.partition("/")[0].partition(".")[2], []).append(metric)
+    for profile, metrics in profiles.items():
+        heading = f"{title}: {profile} profile" if profile else title
+        tables.append(_metrics_table(lookup, heading, metrics, record, about))
     tables += _difference_table(record.differences, task, title, str(about["primary"]))
     primary = next(
         (metric for metric in reversed(lookup.metrics) if metric.partition("/")[0] == about["primary"]), None
     )
     for name in about["slices"]:
         if primary and len(lookup.values(name)) > 1:
-            tables.append(
-                _slice_table(lookup, title, primary, name, _notes(record, about, [primary], _clusters(lookup, primary)))
-            )
+            tables.append(_slice_table(lookup, title, primary, name, record, about))
     return tables
 
 
-def _p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
+    """ "0.0123"; a dash where there is none."""
     if value is None:
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+TEST_NOTES = {
+    "mcnemar+bootstrap": "p: the larger of McNemar's exact test (which takes the questions of one patient as "
+    "independent) and the paired bootstrap by patient, two-sided.",
+    "mcnemar": "p: McNemar's exact test alone, two-sided; it takes the questions of one patient as independent.",
+    "bootstrap": "p: paired bootstrap by patient, two-sided.",
+}
+
+
+def difference_texts(part: Difference) -> tuple[str, str]:
+    """ "+5.0" and "[+3.3, +6.7]"; dashes where there is nothing to say."""
+    value = "–" if part.value is None else f"{part.value:+.1f}"
+    between = "–" if part.low is None or part.high is None else f"[{part.low:+.1f}, {part.high:+.1f}]"
+    return value, between
 
 
 def _difference_table(differences: Sequence[Difference], task: str, title: str, primary: str) -> list[Table]:
@@ -203,32 +243,86 @@ def _difference_table(differences: Sequence[Difference], task: str, title: str, 
         return []
     rows, tests = [], set()
     controls = list(dict.fromkeys(part.control for part in chosen))
-    for part in sorted(chosen, key=lambda part: controls.index(part.control)):
-        between = "–" if part.low is None or part.high is None else f"[{part.low:+.1f}, {part.high:+.1f}]"
-        value = "–" if part.value is None else f"{part.value:+.1f}"
+    for part in sorted(chosen, key=lambda part: (controls.index(part.control), slice_rank(part.slice))):
         what = short(part.slice.partition("=")[2] or part.slice) + (
             f" {part.metric.partition('/')[2]}" if "/" in part.metric else ""
         )
-        flips = f"{part.only_model} / {part.only_control}" if part.only_model is not None else "–"
-        rows.append(
-            (f"{part.system} − {part.control}", what, f"{part.n:,}", value, between, flips, _p(part.p), _p(part.p_holm))
-        )
+        only = "–" if part.only_model is None else f"{part.only_model:,} / {part.only_control:,}"
+        pair = f"{part.system} − {part.control}"
+        rows.append((pair, what, f"{part.n:,}", *difference_texts(part), only, p_text(part.p), p_text(part.p_holm)))
         tests.add(part.test)
-    said = {
-        "mcnemar+bootstrap": "p: the larger of McNemar's exact test (which takes the questions of one patient as "
-        "independent) and the paired bootstrap by patient, two-sided.",
-        "mcnemar": "p: McNemar's exact test, two-sided (too few patients for a bootstrap).",
-        "bootstrap": "p: paired bootstrap by patient, two-sided.",
-    }
-    notes = (*(said[test] for test in sorted(tests)), "Holm's correction runs over all differences of this run.")
+    notes = (
+        *(TEST_NOTES[test] for test in TEST_NOTES if test in tests),
+        "The interval is paired and by patient. Holm's correction runs over all differences of this run.",
+    )
     columns = ("systems", "on", "n", "difference", "interval", "right only in one", "p", "p (Holm)")
     return [Table(f"{title}: differences in {primary}, points", columns, tuple(rows), notes)]
+
+
+def csv_rows(
+    run: str,
+    figures: Sequence[Figure],
+    differences: Iterable[Difference],
+    tasks: Mapping[str, Mapping[str, Any]],
+    signatures: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Every figure and difference of a run, one a row (`CSV_COLUMNS`), with what its task is and its signature."""
+
+    def shared(part: Figure | Difference) -> dict[str, Any]:
+        about = tasks.get(part.task, {})
+        same = ("task", "system", "metric", "slice", "value", "low", "high", "n", "clusters")
+        return {
+            "run": run,
+            **{name: about.get(name) for name in ("title", "synthetic", "derived", "limit")},
+            **{name: getattr(part, name) for name in same},
+            "signature": signatures.get(part.metric.partition("/")[0]),
+        }
+
+    confidence = next((figure.confidence for figure in figures), None)
+    rows = [
+        {"row": "figure", **shared(figure), "interval": figure.interval, "confidence": figure.confidence}
+        for figure in figures
+    ]
+    same = ("control", "control_value", "only_control", "test", "p_mcnemar", "p_bootstrap", "p", "p_holm")
+    rows += [
+        {
+            "row": "difference",
+            **shared(part),
+            **{name: getattr(part, name) for name in same},
+            "interval": "none" if part.low is None else "bootstrap",
+            "confidence": confidence,
+            "system_value": part.model_value,
+            "only_system": part.only_model,
+        }
+        for part in differences
+    ]
+    return rows
+
+
+def render(records: Mapping[str, RunRecord], format: str) -> str:
+    """The results of runs, by name, as "markdown", "csv", "json" or "latex"; "text" is for `Table.show`."""
+    if format == "json":
+        found = list(records.values())
+        return dumps(found[0] if len(found) == 1 else found, indent=1) + "\n"
+    if format == "csv":
+        rows = (
+            csv_rows(name, record.figures, record.differences, record.tasks, record.signatures)
+            for name, record in records.items()
+        )
+        return csv_text(CSV_COLUMNS, (row for part in rows for row in part))
+    if format == "latex":
+        return latex_document([(name, table) for name, record in records.items() for table in build(record)])
+    parts = []
+    for name, record in records.items():
+        parts += [f"## {markdown_text(name)}\n"] if len(records) > 1 else []
+        parts += [table.markdown() + "\n" for table in build(record)]
+    return "\n".join(parts)
 
 
 def markdown(record: RunRecord, *, title: str) -> str:
     """results.md."""
     about = [
-        f"# {title}",
+        f"# {markdown_text(title)}",
         "",
         f"Status: {record.status}. Finished: {record.finished or '–'}. "
         f"Code: {record.source.get('commit') or 'installed package'}"
@@ -236,8 +330,8 @@ def markdown(record: RunRecord, *, title: str) -> str:
         f"heartllm {record.versions.get('heartllm', '–')}.",
         "",
     ]
-    systems = [f"- `{name}`: {_system_line(entry)}" for name, entry in record.systems.items()]
-    warnings = [f"- {note}" for note in record.settings.get("notes", [])]
+    systems = [f"- `{name}`: {markdown_text(_system_line(entry))}" for name, entry in record.systems.items()]
+    warnings = [f"- {markdown_text(note)}" for note in record.settings.get("notes", [])]
     parts = [*about, *systems, *(["", "Warnings:", "", *warnings] if warnings else []), ""]
     parts += [table.markdown() + "\n" for table in build(record)]
     return "\n".join(parts)

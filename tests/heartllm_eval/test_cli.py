@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_score_simple_rows_without_patients(
         (["score", "none.jsonl", "-r", "none.jsonl"], 1, "no such file"),
         (["score", "none.jsonl"], 2, "--references"),
         (["score", "none.jsonl", "-r", "a", "--metrics", "bleu"], 2, "Did you mean 'bleu."),
-        (["score", "none.jsonl", "-r", "a", "--format", "xml"], 2, "text, markdown or json"),
+        (["score", "none.jsonl", "-r", "a", "--format", "xml"], 2, "csv, json or latex"),
         (["score", "none.jsonl", "-r", "a", "--kind", "poem"], 2, "qa or report"),
         (["ls", "cats"], 2, "tasks, models or metrics"),
         (["validate", "none.toml"], 2, "no such file"),
@@ -210,7 +211,9 @@ def test_a_real_run_from_plan_to_score(
     assert "systems: model (gold)" in told
     assert command(monkeypatch, "run", "-M", "majority", *asked, "-o", tmp_path / "majority") == 0
     assert command(monkeypatch, "run", "-M", "gold", *asked, "--controls", "-o", tmp_path / "gold") == 0
-    assert "100.0 [100.0, 100.0]" in capsys.readouterr().out
+    ceiling = re.search(r"100\.0 \[(\d\d\.\d), 100\.0\]†", capsys.readouterr().out)  # no patient was wrong: exact
+    assert ceiling
+    assert 75 < float(ceiling[1]) < 97
     samples = tmp_path / "majority" / "ptbxl_qa" / "model" / "samples.jsonl"
     references = tmp_path / "plan" / "ptbxl_qa" / "requests.jsonl"
     assert command(monkeypatch, "score", samples, "-r", references, "--format", "json", "--confidence-n", "200") == 0

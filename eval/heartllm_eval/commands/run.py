@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from heartllm.errors import HeartLLMError
-from heartllm_eval.commands.shared import chosen_suites, show
-from heartllm_eval.options import Confidence, DataRoot, Include, Output, Resamples, Verbosity
+from heartllm_eval.commands.shared import check_format, chosen_suites, show
+from heartllm_eval.options import Confidence, DataRoot, Format, Include, Output, Resamples, Verbosity
 
 EPILOG = """**Examples**
 
@@ -70,6 +70,7 @@ def run(
     ] = False,
     confidence_n: Resamples = 10_000,
     confidence: Confidence = 0.95,
+    format: Format = "text",
     verbosity: Verbosity = 1,
 ) -> None:
     """Asks a model, scores its answers, and writes run.json, samples.jsonl and results.md."""
@@ -77,6 +78,7 @@ def run(
     from heartllm_eval.planning import RunSpec
     from heartllm_eval.scoring import Options
 
+    check_format(format)
     suites = chosen_suites(tasks, include_path)
     adapter_class(model)  # a misspelt kind is told before any data is read
     spec = RunSpec(
@@ -108,7 +110,7 @@ def run(
         raise Interrupted(
             "interrupted", where=spec.output, remedy="What was done is kept; the same command continues it."
         ) from None
-    show(record)
+    show(record, format)
     print(f"written to {spec.output}", file=sys.stderr)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heartllm.errors import UsageError
-from heartllm_eval.commands.shared import chosen_suites, show, split_names
-from heartllm_eval.options import Confidence, DataRoot, Include, Output, Resamples, Verbosity
+from heartllm_eval.commands.shared import check_format, chosen_suites, show, split_names
+from heartllm_eval.options import Confidence, DataRoot, Format, Include, Output, Resamples, Verbosity
 
 if TYPE_CHECKING:
     from heartllm_eval.suite import Suite
@@ -52,7 +52,7 @@ def score(
     output_path: Output = None,
     confidence_n: Resamples = 10_000,
     confidence: Confidence = 0.95,
-    format: Annotated[str, typer.Option("--format", help="text, markdown or json.")] = "text",
+    format: Format = "text",
     verbosity: Verbosity = 1,
 ) -> None:
     """Scores predictions that any program made. Needs no torch and no model."""
@@ -61,8 +61,7 @@ def score(
     from heartllm_eval.models.predictions import file_hash
     from heartllm_eval.scoring import Options
 
-    if format not in ("text", "markdown", "json"):
-        raise UsageError(f"unknown format {format!r}", where="--format", remedy="Choose text, markdown or json.")
+    check_format(format)
     if kind not in (None, "qa", "report"):
         raise UsageError(f"unknown kind {kind!r}", where="--kind", remedy="Choose qa or report.")
     names = split_names(metrics)

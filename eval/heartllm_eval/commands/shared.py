@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,17 +33,33 @@ def chosen_suites(tasks: list[str], include: list[Path] | None) -> list[Suite]:
     return select(names, include or [])
 
 
-def show(record: RunRecord, format: str = "text") -> None:
-    """Prints the tables of a record on standard output."""
-    from heartllm_eval import tables
-    from heartllm_eval.schema import dumps
+def check_format(name: str) -> str:
+    """The name, if it is one of `--format`.
 
-    if format == "json":
-        print(dumps(record, indent=1))
-    elif record.status == "predicted":
-        print("answers written; not scored")
-    elif format == "markdown":
-        print("\n".join(table.markdown() + "\n" for table in tables.build(record)))
-    else:
+    Raises:
+        UsageError: otherwise.
+    """
+    from heartllm_eval.rendering import FORMATS
+
+    if name not in FORMATS:
+        choices = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise UsageError(f"unknown format {name!r}", where="--format", remedy=f"Choose {choices}.")
+    return name
+
+
+def show(records: RunRecord | Mapping[str, RunRecord], format: str = "text") -> None:
+    """Prints the tables of a record, or of several by name, on standard output."""
+    from heartllm_eval import tables
+    from heartllm_eval.schema import RunRecord
+
+    chosen = {"heartllm": records} if isinstance(records, RunRecord) else records
+    if format != "text":
+        print(tables.render(chosen, format), end="")
+        return
+    for name, record in chosen.items():
+        if len(chosen) > 1:
+            print(f"== {name}\n")
+        if record.status == "predicted":
+            print("answers written; not scored")
         for table in tables.build(record):
             table.show(console())

@@ -1,0 +1,212 @@
+"""One table, five forms: text for the screen, Markdown, CSV, JSON, LaTeX. What a model said never counts as markup."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as Rich
+
+FORMATS = ("text", "markdown", "csv", "json", "latex")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"\textbar{}",
+    "[": r"{[}",  # a row that begins with a bracket would be read as an argument of the line break above it
+    "]": r"{]}",
+    "–": "--",
+    "—": "---",
+    "−": "$-$",
+    "→": r"$\rightarrow$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "…": r"\dots{}",
+    "†": r"\textsuperscript{\dag}",
+    "⏎": r"$\hookleftarrow$",
+    "’": "'",
+}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so as a formula (OWASP)
+_MARKDOWN = re.compile(r"[\\`*|~$]|^[#>+-](?=\s|#)|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])")
+
+
+def visible(text: str) -> str:
+    """The text on one line: line ends become a sign, other control, invisible and direction characters their codes."""
+    shown = []
+    for char in re.sub(r"\r\n?|\n|\u2028|\u2029", "⏎", text):
+        if char != "\t" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn"):
+            shown.append(f"\\u{ord(char):04x}")
+        else:
+            shown.append(" " if char == "\t" else char)
+    return "".join(shown)
+
+
+def shorten(text: str, length: int = 160) -> str:
+    """`visible`, cut with an ellipsis."""
+    shown = visible(text)
+    return shown if len(shown) <= length else f"{shown[: length - 1].rstrip()}…"
+
+
+def markdown_text(text: str) -> str:
+    """Text that GitHub Markdown shows as it is: no table cells, emphasis, links, HTML, mathematics."""
+    escaped = _MARKDOWN.sub(lambda found: "\\" + found.group(0), visible(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX sets as it is; a minus before a digit becomes a minus sign."""
+    return "".join(_LATEX.get(char, char) for char in re.sub(r"(?<![\w.])-(?=\d)", "−", visible(text)))
+
+
+def csv_cell(value: Any) -> Any:
+    """Numbers as they are, None as nothing; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return value
+    text = visible(str(value))
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV with a header (RFC 4180 quoting, line feeds)."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([csv_cell(row.get(column)) for column in columns])
+    return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        title: above it.
+        columns: headers; the first column holds row names.
+        rows: cells.
+        notes: below it. A note in backticks is a signature.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """GitHub Markdown."""
+
+        def line(cells: Iterable[str]) -> str:
+            return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
+
+        rule = "|" + "|".join("---" if index == 0 else "---:" for index in range(len(self.columns))) + "|"
+        body = [line(self.columns), rule, *(line(row) for row in self.rows)]
+        notes = [f"\n{note if _is_code(note) else markdown_text(note)}" for note in self.notes]
+        return "\n".join([f"### {markdown_text(self.title)}", "", *body, *notes])
+
+    def latex(self, label: str) -> str:
+        """A `table` with booktabs rules; it needs `\\usepackage{booktabs}` and nothing else."""
+
+        def line(cells: Iterable[str]) -> str:
+            return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+
+        notes = [rf"{{\footnotesize {_latex_note(note)}\par}}" for note in self.notes]
+        return "\n".join(
+            [
+                r"\begin{table}[tbp]",
+                r"\centering",
+                r"\small",
+                rf"\caption{{{latex_text(self.title)}}}",
+                rf"\label{{tab:{label}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+                r"\toprule",
+                line(self.columns),
+                r"\midrule",
+                *(line(row) for row in self.rows),
+                r"\bottomrule",
+                r"\end{tabular}",
+                *([r"\par\smallskip\raggedright"] if notes else []),
+                *notes,
+                r"\end{table}",
+            ]
+        )
+
+    def show(self, console: Console) -> None:
+        """Prints it; where it is wider than the screen, with rows and columns swapped if that fits better."""
+        from rich.text import Text
+
+        console.print(Text(visible(self.title), style="bold"), soft_wrap=True)
+        shown = _rich(self.columns, self.rows)
+        if _width(shown, console) > console.width:
+            turned = tuple(zip(self.columns, *self.rows, strict=True))
+            other = _rich(turned[0], turned[1:])
+            shown = min(shown, other, key=lambda table: _width(table, console))
+        # Never cut a number: what is still too wide runs on, and the terminal breaks the line.
+        console.print(shown, width=max(console.width, _width(shown, console)), crop=False, no_wrap=True)
+        for note in self.notes:
+            console.print(Text(visible(note), style="dim"), soft_wrap=True)
+        console.print()
+
+
+def latex_document(tables: Sequence[tuple[str, Table]]) -> str:
+    """(name, table) pairs, ready for \\input; labels are made of names and titles."""
+    labels: list[str] = []
+    parts = []
+    for number, (name, table) in enumerate(tables, start=1):
+        label = re.sub(r"[^a-z0-9]+", "-", f"{name} {table.title}".lower()).strip("-")
+        label = label if label not in labels else f"{label}-{number}"
+        labels.append(label)
+        parts.append(table.latex(label))
+    return "\n\n".join([r"% needs \usepackage{booktabs}", *parts]) + "\n"
+
+
+def _is_code(note: str) -> bool:
+    return len(note) > 2 and note[0] == note[-1] == "`" and "`" not in note[1:-1]
+
+
+def _latex_note(note: str) -> str:
+    if not _is_code(note):
+        return latex_text(note)
+    # A signature is one long word; it may break behind each of its parts.
+    return rf"\texttt{{{latex_text(note[1:-1]).replace(_LATEX['|'], _LATEX['|'] + chr(92) + 'allowbreak ')}}}"
+
+
+def _rich(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Rich:
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for index, column in enumerate(columns):
+        grid.add_column(Text(visible(column)), justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(Text(visible(cell)) for cell in row))
+    return grid
+
+
+def _width(table: Rich, console: Console) -> int:
+    from rich.measure import Measurement
+
+    return Measurement.get(console, console.options.update(width=10_000), table).maximum
