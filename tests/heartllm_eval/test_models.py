@@ -251,10 +251,13 @@ class FakeWorkspace(Workspace):
         super().__init__()
 
     def dataset(self, name: str) -> Any:
-        return types.SimpleNamespace(read=lambda entry: entry)
+        return types.SimpleNamespace(read=lambda entry, **options: entry)
 
     def entry(self, name: str, record_id: str) -> Any:
         return record_id
+
+    def recording_hash(self, name: str, record_id: str) -> str:
+        return f"content of {record_id}"
 
 
 @pytest.fixture
@@ -308,6 +311,23 @@ def test_heartllm_caches_codes_and_survives_a_damaged_cache(checkpoint: str, tmp
     stored[0].write_bytes(b"\x93NUMPY")
     assert texts(HeartLLM(context, checkpoint=checkpoint), requests) == first
     assert len(FakeResponder.encoded) == 5
+
+
+def test_a_comparison_shows_both_ecgs_and_shuffles_both(checkpoint: str) -> None:
+    one = [request for request in invented_requests("test", patients=6) if request.template_id == 1]
+    pairs = [
+        replace(first, id=f"pair{number}", record_ids=(*first.record_ids, *second.record_ids))
+        for number, (first, second) in enumerate(zip(one, one[2:], strict=False))
+    ]
+    context = base.Context(FakeWorkspace())
+    for adapter in (HeartLLM(context, checkpoint=checkpoint), HeartLLM(context, checkpoint=checkpoint, ecg="shuffled")):
+        donors = shuffled_recordings(pairs, 0) if adapter.ecg == "shuffled" else {}
+        for pair in pairs:
+            item = adapter._item(pair, task(pairs), donors)
+            assert item.codes.shape[0] == 2
+            shown = [donors.get(record, record) for record in pair.record_ids]
+            assert item.recording_key.endswith("@" + "+".join(shown))
+            assert all((a == b) == (adapter.ecg == "true") for a, b in zip(shown, pair.record_ids, strict=True))
 
 
 def test_a_bad_recording_fails_its_requests_only(checkpoint: str) -> None:

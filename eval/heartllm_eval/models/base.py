@@ -34,16 +34,21 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from heartllm.errors import UsageError
+from heartllm_eval.models.batching import Batches
 from heartllm_eval.requests import Workspace
 from heartllm_eval.schema import Kind, Prediction, Request
+from heartllm_eval.suite import Reader
 
 ENTRY_POINTS = "heartllm_eval.models"
 BUILT_IN = {
     "heartllm": "heartllm_eval.models.heartllm:HeartLLM",
     "authors": "heartllm_eval.models.authors:Authors",
     "predictions": "heartllm_eval.models.predictions:Predictions",
+    "hf": "heartllm_eval.models.hf:HuggingFace",
+    "openai": "heartllm_eval.models.openai:OpenAI",
     "majority": "heartllm_eval.models.controls:Majority",
     "constant": "heartllm_eval.models.controls:Constant",
+    "retrieval": "heartllm_eval.models.retrieval:Retrieval",
     "gold": "heartllm_eval.models.controls:Gold",
 }
 
@@ -56,7 +61,7 @@ class Context:
         workspace: opens datasets and recordings.
         seed: for whatever an adapter draws.
         device: "cpu", "cuda", ...
-        batch_size: how many answers to generate at once.
+        batch_size: how many answers to generate at once. auto_batch: fewer where the memory runs out (`batches`).
         cache: a folder for what is costly to compute again (`--use_cache`), or None.
         warn: tells the user something that the run's record keeps, too.
     """
@@ -65,8 +70,13 @@ class Context:
     seed: int = 0
     device: str = "cpu"
     batch_size: int = 16
+    auto_batch: bool = False
     cache: Path | None = None
     warn: Callable[[str], None] = lambda message: None
+
+    def batches(self) -> Batches:
+        """What cuts requests into batches of the size asked; with `--batch_size auto`, of a size that fits."""
+        return Batches(self.batch_size, auto=self.auto_batch, warn=self.warn)
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class Task:
         kind: "qa" or "report".
         requests: all of them, also those that an earlier start of this run has already answered.
         max_new_tokens: where an answer is cut off.
+        reader: how the suite wants recordings read (for `Workspace.read`).
         training: builds the same kind of requests, with answers, from the training split.
         score_options: a metric ranks candidate answers by likelihood. An adapter that can then also fills
             `Prediction.option_scores`; any other goes on as it is, and that metric counts none of its samples.
@@ -89,6 +100,7 @@ class Task:
     max_new_tokens: int = 64
     training: Callable[[], Sequence[Request]] = field(default=lambda: ())
     score_options: bool = False
+    reader: Reader = field(default_factory=Reader)
 
 
 class Adapter(Protocol):

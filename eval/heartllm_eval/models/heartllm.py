@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import DataError, UsageError
+from heartllm_eval.metrics.option_ranking import rank_options
 from heartllm_eval.models.base import Context, Task
+from heartllm_eval.models.batching import longest_first
 from heartllm_eval.schema import Prediction, Request, digest
+from heartllm_eval.suite import Reader
 
 Codes = npt.NDArray[np.int64]
 ECG_MODES = ("true", "shuffled", "none")
@@ -41,7 +46,7 @@ class HeartLLM:
             )
         self.context, self.ecg = context, ecg
         self.responder = _responder(Path(checkpoint), context.device, int(threads) if threads else None)
-        self._codes: dict[tuple[str, str], Codes | str] = {}
+        self._codes: dict[tuple[str, str, Reader], Codes | str] = {}
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint's content and what it is shown."""
@@ -53,65 +58,102 @@ class HeartLLM:
         return {**shown, "seed": self.context.seed} if self.ecg == "shuffled" else shown
 
     def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
-        """Generates greedily, all questions of a recording in a row, so that one prefix serves them."""
-        module: Any = importlib.import_module("heartllm.responder")
-        donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
-        pending = iter(by_recording(requests))
-        while group := list(islice(pending, max(64, 4 * self.context.batch_size))):
-            items, answered = [], []
-            for request in group:
-                record = request.record_ids[0]
-                donor = donors.get(record, record)
-                codes = None if self.ecg == "none" else self.codes(request.dataset, donor)
-                if isinstance(codes, str):
-                    yield Prediction(request.id, "", error=codes)
-                    continue
-                items.append(
-                    module.ResponderItem(
-                        recording_key=f"{request.dataset}/{record}@{donor}",
-                        codes=codes,
-                        question=request.question if request.kind == "qa" else None,
-                        features=request.background,
-                    )
-                )
-                answered.append(request)
-            texts = self.responder.answer(items, max_new_tokens=task.max_new_tokens, batch_size=self.context.batch_size)
-            for request, text in zip(answered, texts, strict=True):
-                yield Prediction(request.id, text)
+        """Generates greedily, all questions of a recording in a row, so that one prefix serves them.
 
-    def codes(self, dataset: str, record_id: str) -> Codes | str:
+        Where the task wants options ranked, each answer comes with the likelihoods of the allowed ones.
+        """
+        donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
+        batches, ordered = self.context.batches(), by_recording(requests)
+        if batches.auto:
+            ordered = longest_first(ordered, _rough_length, batches.size)
+        pending = iter(ordered)
+
+        def answer(part: Sequence[tuple[Request, Any]]) -> list[str]:
+            items = [item for _, item in part]
+            return list(
+                self.responder.answer(items, max_new_tokens=task.max_new_tokens, batch_size=self.context.batch_size)
+            )
+
+        while group := list(islice(pending, max(64, 4 * batches.size))):
+            asked = []
+            for request in group:
+                item = self._item(request, task, donors)
+                if isinstance(item, str):
+                    yield Prediction(request.id, "", error=item)
+                else:
+                    asked.append((request, item))
+            for (request, item), text in batches.run(asked, answer):
+                yield Prediction(request.id, text, None, self._ranked(request, item) if task.score_options else None)
+
+    def _item(self, request: Request, task: Task, donors: Mapping[str, str]) -> Any:
+        """What the responder is asked; of a request about a bad recording, what is wrong."""
+        module: Any = importlib.import_module("heartllm.responder")
+        shown = [donors.get(record, record) for record in request.record_ids]
+        codes = None
+        if self.ecg != "none":
+            found = [self.codes(request.dataset, record, task.reader) for record in shown]
+            bad = [part for part in found if isinstance(part, str)]
+            if bad:
+                return bad[0]
+            codes = found[0] if len(found) == 1 else np.stack(cast("list[Codes]", found))
+        return module.ResponderItem(
+            recording_key=f"{request.dataset}/{'+'.join(request.record_ids)}@{'+'.join(shown)}",
+            codes=codes,
+            question=request.question if request.kind == "qa" else None,
+            features=request.background,
+        )
+
+    def _ranked(self, request: Request, item: Any) -> Mapping[str, float] | None:
+        """Candidate answers with their log likelihoods, where the question has options."""
+        if self.responder.config.layout != "ecg-first":
+            self.context.warn("answers are not ranked: the checkpoint's prompts have the question before the ECG")
+            return None
+        blind, features = self.responder.blind, self.responder.config.features
+        shown = replace(item, codes=None if blind else item.codes, features=item.features if features else "")
+        return rank_options(
+            request, lambda texts: self.responder.option_scores(shown, [request.question], texts)[0].tolist()
+        )
+
+    def codes(self, dataset: str, record_id: str, reader: Reader | None = None) -> Codes | str:
         """The codes (313,) of a recording, from the cache if there is one; of a bad recording, what is wrong."""
-        key = (dataset, record_id)
+        reader = reader or Reader()
+        key = (dataset, record_id, reader)
         if key not in self._codes:
             try:
-                self._codes[key] = self._encode(dataset, record_id)
+                self._codes[key] = self._encode(dataset, record_id, reader)
             except DataError as error:
                 self._codes[key] = str(error)
                 self.context.warn(f"recording {dataset}/{record_id} cannot be used: {error}")
         return self._codes[key]
 
-    def _encode(self, dataset: str, record_id: str) -> Codes:
-        file = self._cache_file(dataset, record_id)
+    def _encode(self, dataset: str, record_id: str, reader: Reader) -> Codes:
+        file = self._cache_file(dataset, record_id, reader)
         if file is not None and file.is_file():
             try:
                 stored: Codes = np.load(file, allow_pickle=False)
                 return stored
             except (OSError, ValueError, EOFError):
                 file.unlink(missing_ok=True)  # cut off by a kill or a full disk; encode it again
-        workspace = self.context.workspace
-        codes: Codes = self.responder.encode(workspace.dataset(dataset).read(workspace.entry(dataset, record_id)))
+        codes: Codes = self.responder.encode(self.context.workspace.read(dataset, record_id, reader))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part.npy")
+            part = file.with_suffix(f".{os.getpid()}.part.npy")
             np.save(part, codes)
             part.replace(file)
         return codes
 
-    def _cache_file(self, dataset: str, record_id: str) -> Path | None:
+    def _cache_file(self, dataset: str, record_id: str, reader: Reader) -> Path | None:
         if self.context.cache is None:
             return None
-        # By the codec's hash, so that checkpoints with the same codec share their codes.
-        return self.context.cache / digest(str(self.responder.codec_hash)) / dataset / f"{digest(record_id)}.npy"
+        # By what is in the codec and in the recording, so that checkpoints with the same codec share their codes.
+        content = self.context.workspace.recording_hash(dataset, record_id)
+        name = digest(content, reader.length, reader.nan_policy, length=32)
+        return self.context.cache / "codes" / digest(str(self.responder.codec_hash)) / f"{name}.npy"
+
+
+def _rough_length(request: Request) -> int:
+    """About how many tokens it takes; only the order counts."""
+    return 320 * len(request.record_ids) + (len(request.question) + len(request.background)) // 3
 
 
 def by_recording(requests: Sequence[Request]) -> list[Request]:
@@ -126,15 +168,20 @@ def shuffled_recordings(requests: Sequence[Request], seed: int) -> dict[str, str
     """Recording -> the recording shown instead: a seeded one-to-one exchange in which nobody gets an ECG of their own.
 
     Recordings are put in a random order with each patient's together and moved on by the largest number of recordings
-    that one patient has, which leads out of every patient's block.
+    that one patient has, which leads out of every patient's block. The second ECG of a comparison counts as its own
+    patient's where that patient is asked about too, or where the ECGs are consecutive ones of one patient.
 
     Raises:
         DataError: if one patient has more than half of the recordings.
     """
     patients: dict[str, list[str]] = defaultdict(list)
+    owner = {request.record_ids[0]: request.cluster for request in requests}
     for request in requests:
-        if request.record_ids[0] not in patients[request.cluster]:
-            patients[request.cluster].append(request.record_ids[0])
+        for record in request.record_ids[1:]:
+            same = request.question_type.startswith("comparison_consecutive")
+            owner.setdefault(record, request.cluster if same else f"recording {record}")
+    for record, patient in owner.items():
+        patients[patient].append(record)
     generator = random.Random(seed)
     order = sorted(patients)
     generator.shuffle(order)
