@@ -245,7 +245,7 @@ def language_stage(
         settings = replace(
             settings,
             drawing=replace(settings.drawing, blind=True),
-            weights=replace(settings.weights, forecast=0.0, reading=0.0),
+            weights=replace(settings.weights, forecast=0.0, reading=0.0, matching=0.0),
         )
     # A tiny model starts from nothing: forecasting trains it whole, whatever tuning will train.
     how = "all" if stage == "forecasting" and recipe.language.backbone == "tiny" else recipe.language.train

@@ -65,18 +65,23 @@ def pack(prefix: Ids, pairs: Sequence[tuple[Ids, Ids]], ecg: tuple[int, int] | N
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences padded to one length: all (B, S) int64, the mask (B, 1, S, S) bool."""
+    """Packed sequences padded to one length: all (B, S) int64.
+
+    The mask is (B, 1, S, S) bool, or None where no sequence has branches: plain causal attention then sees the same and
+    costs half.
+    """
 
     ids: Tensor
     positions: Tensor
     branch: Tensor
     labels: Tensor
     forecast: Tensor
-    mask: Tensor
+    mask: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
+        parts = (getattr(self, part.name) for part in fields(self))
+        return Batch(*(part if part is None else part.to(device) for part in parts))
 
 
 def collate(sequences: Sequence[Packed], pad: int) -> Batch:
@@ -96,7 +101,7 @@ def collate(sequences: Sequence[Packed], pad: int) -> Batch:
         branch,
         stack("labels", IGNORED),
         stack("forecast", IGNORED),
-        block_mask(branch),
+        block_mask(branch) if bool((branch > 0).any()) else None,
     )
 
 

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from heartllm.config import dumps
 from heartllm.language.model import ECGLanguageModel
-from heartllm.language.packing import IGNORED, Packed, collate
+from heartllm.language.packing import IGNORED, Packed, collate, pack
+from heartllm.language.prompts import prompt_ids
+from heartllm.language.vocabulary import Vocabulary
 from heartllm.training.examples import EXACT, Drawing, Examples, at, draw_sequence
 from heartllm.training.loop import LoopConfig, fit
-from heartllm.training.objective import Weights, language_losses
-from heartllm.training.reading import ReadingHead
+from heartllm.training.objective import Asking, Heads, Weights, language_losses
+from heartllm.training.reading import wordings
 
 AUTHORS_WINDOWS = (
     (283, 30),
@@ -41,6 +43,10 @@ class LanguageRecipe:
         windows: forecasting targets: "dense" (every next code), or "authors" (one of their five windows, drawn anew for
             each sequence, of whose codes only the last few carry loss).
         valid_ecgs: recordings a validation looks at.
+        precision: of the matrix products in training; weights, sums and losses stay in float32. "bfloat16" halves the
+            time on processors and GPUs that multiply in it.
+        asked: findings that a step asks for in words, where `weights.matching` is set.
+        layers_above: layers between reading supervision and the output, see `heartllm.training.objective.Heads`.
     """
 
     loop: LoopConfig
@@ -49,6 +55,9 @@ class LanguageRecipe:
     batch: int = 8
     windows: Literal["dense", "authors"] = "dense"
     valid_ecgs: int = 160
+    precision: Literal["float32", "bfloat16"] = "float32"
+    asked: int = 64
+    layers_above: int = 1
 
 
 def keep_windows(sequence: Packed, rng: np.random.Generator) -> Packed:
@@ -62,6 +71,28 @@ def keep_windows(sequence: Packed, rng: np.random.Generator) -> Packed:
     return Packed(sequence.ids[cut], np.arange(len(forecast)), sequence.branch[cut], sequence.labels[cut], forecast)
 
 
+class Asker:
+    """Draws questions about findings, in any of their wordings, for `heartllm.training.reading.MatchingHead`."""
+
+    def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
+        self.pad, head = vocabulary.pad, vocabulary.bos
+        self.prompts = [
+            (
+                names.index(name),
+                [np.concatenate([head, prompt_ids(vocabulary, text)]).astype(np.int64) for text in texts],
+            )
+            for name, texts in wordings(names).items()
+        ]
+
+    def draw(self, count: int, rng: np.random.Generator) -> Asking | None:
+        """At most `count` findings, each in one wording; None where no template asks for any of them."""
+        if not self.prompts:
+            return None
+        chosen = [self.prompts[i] for i in rng.permutation(len(self.prompts))[:count]]
+        prompts = [pack(texts[int(rng.integers(len(texts)))], []) for _, texts in chosen]
+        return Asking(collate(prompts, self.pad), torch.tensor([finding for finding, _ in chosen]))
+
+
 def train_language(
     model: ECGLanguageModel,
     recipe: LanguageRecipe,
@@ -72,13 +103,14 @@ def train_language(
     title: str,
     mark: str = "",
 ) -> list[dict[str, Any]]:
-    """Trains `model` in place; the reading head lives and dies here. Returns the log."""
+    """Trains `model` in place; the heads of reading supervision live and die here. Returns the log."""
     hidden = int(model.backbone.config.hidden_size)
     torch.manual_seed(recipe.loop.seed)
-    head = ReadingHead(hidden, len(train.names)) if recipe.weights.reading and not recipe.drawing.blind else None
-    if head is not None:
-        head.to(model.rows.special.device)
-    both = nn.ModuleDict({"language": model} | ({"reading": head} if head is not None else {}))
+    heads = None if recipe.drawing.blind else Heads(hidden, len(train.names), recipe.weights, recipe.layers_above)
+    if heads is not None:
+        heads.to(model.rows.special.device)
+    asker = Asker(train.names, train.vocabulary) if heads is not None and recipe.weights.matching else None
+    both = nn.ModuleDict({"language": model} | ({"heads": heads} if heads is not None else {}))
 
     def losses(examples: Examples, rows: Sequence[int], how: Drawing, rng: np.random.Generator) -> Mapping[str, Tensor]:
         drawn = [examples.row(row) for row in rows]
@@ -86,7 +118,10 @@ def train_language(
         if recipe.windows == "authors":
             sequences = [keep_windows(sequence, rng) for sequence in sequences]
         findings = torch.from_numpy(np.stack([row.findings for row in drawn]))
-        return language_losses(model, head, collate(sequences, examples.vocabulary.pad), findings, recipe.weights)
+        batch = collate(sequences, examples.vocabulary.pad)
+        asking = asker.draw(recipe.asked, rng) if asker is not None else None
+        with torch.autocast(model.rows.special.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            return language_losses(model, heads, batch, findings, recipe.weights, asking)
 
     def loss(step: int) -> Mapping[str, Tensor]:
         rows = [at(step * recipe.batch + i, len(train), recipe.loop.seed) for i in range(recipe.batch)]

@@ -1,10 +1,10 @@
 """What the language model is trained on, in one function: answers, the next ECG code, and findings.
 
-    loss = answer_weight * answer + forecast_weight * forecast + reading_weight * reading
+    loss = answer_weight * answer + forecast_weight * forecast + reading_weight * reading + matching_weight * matching
 
-each term a mean in nats: over answer tokens (teacher forcing), over ECG codes (dense next-token prediction), and over
-labelled findings (see `heartllm.training.reading`). The forecasting stage has no answers; the tuning stage may use all
-three.
+each term a mean in nats: over answer tokens (teacher forcing), over ECG codes (dense next-token prediction), over
+labelled findings, and over questions about them (for both see `heartllm.training.reading`). The forecasting stage has
+no answers; the tuning stage may use all four.
 """
 
 from __future__ import annotations
@@ -12,20 +12,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heartllm.language.model import ECGLanguageModel
 from heartllm.language.packing import IGNORED, Batch
-from heartllm.training.reading import ReadingHead, read_positions
+from heartllm.training.reading import MatchingHead, ReadingHead, read_positions
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the three terms. The paper's forecasting is (0, 1, 0), its tuning (1, 0, 0)."""
+    """Weights of the four terms. The paper's forecasting is (0, 1, 0), its tuning (1, 0, 0)."""
 
     answer: float = 1.0
     forecast: float = 0.0
     reading: float = 0.0
+    matching: float = 0.0
+
+
+class Heads(nn.Module):
+    """The heads of reading supervision that `weights` ask for; they live as long as one stage of training.
+
+    Args:
+        hidden: width of the language model.
+        findings: F, the reading targets.
+        above: how many layers lie above the states that are looked at, and can still fetch them for a question.
+    """
+
+    def __init__(self, hidden: int, findings: int, weights: Weights, above: int = 1) -> None:
+        super().__init__()
+        self.above = above
+        self.reading = ReadingHead(hidden, findings) if weights.reading else None
+        self.matching = MatchingHead(hidden) if weights.matching else None
 
 
 def masked_mean(model: ECGLanguageModel, hidden: Tensor, labels: Tensor, table: Tensor) -> Tensor:
@@ -36,14 +53,43 @@ def masked_mean(model: ECGLanguageModel, hidden: Tensor, labels: Tensor, table: 
     return model.token_losses(hidden[kept], labels[kept], table=table).mean()
 
 
+@dataclass(frozen=True)
+class Asking:
+    """Questions about findings, to be read by themselves.
+
+    Attributes:
+        prompts: Q padded prompts.
+        findings: (Q,) int64, which finding each asks for.
+    """
+
+    prompts: Batch
+    findings: Tensor
+
+
+def question_states(model: ECGLanguageModel, prompts: Batch, table: Tensor, above: int) -> Tensor:
+    """(Q, hidden): the states at the last token of each prompt, `above` layers below the top."""
+    prompts = prompts.to(table.device)
+    _, layers = model.hidden_states(prompts.ids, prompts.positions, prompts.mask, table=table, all_layers=True)
+    last = (prompts.branch == 0).sum(1) - 1
+    states: Tensor = layers[-1 - above]
+    return states[torch.arange(len(last), device=states.device), last]
+
+
 def language_losses(
-    model: ECGLanguageModel, head: ReadingHead | None, batch: Batch, findings: Tensor, weights: Weights
+    model: ECGLanguageModel,
+    heads: Heads | None,
+    batch: Batch,
+    findings: Tensor,
+    weights: Weights,
+    asking: Asking | None = None,
 ) -> dict[str, Tensor]:
     """The weighted loss under "loss", and each term that has a weight.
 
     Args:
+        heads: None for a model that is trained blind, which has nothing to read.
         batch: packed sequences.
         findings: (B, F) int8 reading targets.
+        asking: the questions to match, where the weights ask for it.
     """
     table = model.table()
     batch, findings = batch.to(table.device), findings.to(table.device)
@@ -54,9 +100,14 @@ def language_losses(
         terms["answer"] = weights.answer * masked_mean(model, hidden, batch.labels, output)
     if weights.forecast:
         terms["forecast"] = weights.forecast * masked_mean(model, hidden, batch.forecast, output)
-    if weights.reading and head is not None:
+    if heads is not None:
         positions = read_positions(batch.branch, batch.forecast)
-        # The states below the last layer: what the last layer's attention can still fetch for a question.
-        terms["reading"] = weights.reading * head(layers[-2], positions, findings)
+        states = layers[-1 - heads.above]
+        if heads.reading is not None:
+            terms["reading"] = weights.reading * heads.reading(states, positions, findings)
+        if heads.matching is not None and asking is not None:
+            questions = question_states(model, asking.prompts, table, heads.above)
+            targets = findings[:, asking.findings.to(findings.device)]
+            terms["matching"] = weights.matching * heads.matching(states, positions, questions, targets)
     total = torch.stack(list(terms.values())).sum()
     return {"loss": total, **{name: value.detach() for name, value in terms.items()}}

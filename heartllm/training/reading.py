@@ -1,14 +1,20 @@
-"""Reading supervision: an aid for training that leaves no trace in the checkpoint.
+"""Reading supervision: two aids for training that leave no trace in the checkpoint.
 
-Answers alone teach a small model little about where in 313 codes a finding lies. So while the language model learns, a
-linear head on the states below its last layer predicts every labelled finding from every ECG position past the first
-two seconds. Questions then find, in the last layer, what they ask for already spelt out. The head is thrown away;
-weight 0 gives the paper's training. (This is ours, not the paper's.)
+Answers alone teach a small model little about where in 313 codes a finding lies, and less about which words ask for
+it. So while the language model learns, two heads look at the states below its last layer:
+
+- `ReadingHead`, linear, predicts every labelled finding from every ECG position past the first two seconds;
+- `MatchingHead` does so from words: the language model reads "Does this ECG show ...?" by itself, and its state where
+  the answer would begin is compared with each of those ECG positions as in an attention head. This ties the words to
+  what they ask for, for every finding and not only for the few questions that a step draws.
+
+The layers above then find both spelt out. The heads are thrown away; weights 0 give the paper's training. (This is
+ours, not the paper's.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heartllm.data.records import NOISE_KINDS, Labels
+from heartllm.data.templates import all_asked
 from heartllm.ecg.recording import LEADS
 
 UNLABELLED = -1
@@ -61,6 +68,34 @@ def labelled(labels: Labels, name: str) -> bool:
     return field[group] is not None if group in field else group in (labels.intervals or {})
 
 
+_VIEWS = {  # views of ECG-QA's yes/no templates -> the name of a finding
+    "statement": "statement: {a}",
+    "noise": "noise: {a}",
+    "noise in lead": "noise: {a} in {lead}",
+    "stage": "infarction: {a}",
+    "extra systole": "beats: {a}",
+    "axis": "axis: {a}",
+    "range": "{feature}: {range}",
+}
+
+
+def wordings(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Finding name -> the yes/no questions that ask for it, ECG-QA's sentence first, then our paraphrases.
+
+    Findings that no template asks for are left out.
+    """
+    found = {}
+    for asked in all_asked():
+        if asked.template.form != "verify" or asked.template.view not in _VIEWS:
+            continue
+        slots = {**asked.slots, "lead": asked.slots.get("lead", "").removeprefix("lead ")}
+        name = _VIEWS[asked.template.view].format(**slots).removesuffix(" the normal range")
+        if name in names:
+            count = len(asked.template.paraphrases)
+            found[name] = (asked.text, *(asked.paraphrase(number) for number in range(count)))
+    return found
+
+
 def finding_names(labels: Iterable[Labels], minimum: int) -> list[str]:
     """The findings that at least `minimum` of the recordings have, in alphabetical order."""
     counts: dict[str, int] = {}
@@ -95,10 +130,35 @@ class ReadingHead(nn.Module):
             targets: (B, F) int8.
         """
         row, _ = ecg.nonzero(as_tuple=True)
-        logits, wanted = self.linear(states[ecg]), targets[row]
-        known = wanted != UNLABELLED
-        loss = F.binary_cross_entropy_with_logits(logits, wanted.clamp_min(0).float(), reduction="none")
-        return (loss * known).sum() / known.sum().clamp_min(1)
+        return labelled_loss(self.linear(states[ecg]), targets[row])
+
+
+class MatchingHead(nn.Module):
+    """Compares each of some questions with each ECG position, as the logits of one attention head do."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.key, self.query, self.bias = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
+
+    def forward(self, states: Tensor, ecg: Tensor, questions: Tensor, targets: Tensor) -> Tensor:
+        """Mean binary cross-entropy of a labelled question at an ECG position, in nats.
+
+        Args:
+            states: (B, S, hidden) below the last layers.
+            ecg: (B, S) bool, the positions to read from.
+            questions: (Q, hidden), the states of the same layer where each question's answer would begin.
+            targets: (B, Q) int8: 1 yes, 0 no, UNLABELLED.
+        """
+        row, _ = ecg.nonzero(as_tuple=True)
+        logits = self.key(states[ecg]) @ self.query(questions).T / states.shape[-1] ** 0.5 + self.bias(questions)[:, 0]
+        return labelled_loss(logits, targets[row])
+
+
+def labelled_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the labelled ones of `wanted` (int8, UNLABELLED where nothing is known)."""
+    known = wanted != UNLABELLED
+    loss = F.binary_cross_entropy_with_logits(logits.float(), wanted.clamp_min(0).float(), reduction="none")
+    return (loss * known).sum() / known.sum().clamp_min(1)
 
 
 def read_positions(branch: Tensor, forecast: Tensor) -> Tensor:

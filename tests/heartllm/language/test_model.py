@@ -97,7 +97,7 @@ def test_heads_of_the_lower_layers_start_at_their_distance(vocabulary: Any) -> N
             queries, keys = apply_rotary_pos_emb(queries, keys, cosine, sine)
             scores = (queries @ keys.transpose(2, 3) / size**0.5)[0]
         for head in range(config.heads):
-            distance = head * (1, 4)[number]
+            distance = head * config.heads**number
             back = scores[head, 59].flip(0)  # by distance from the last position
             assert int(back.argmax()) == distance
             assert back[distance] > 1.3 * back.mean()

@@ -159,3 +159,13 @@ def test_option_scores_are_log_likelihoods_of_the_options_alone(
             one = pack(prefix, [(prompt_ids(vocabulary, question), answer_ids(vocabulary, option))])
             with torch.no_grad():
                 assert scores[i, j] == pytest.approx(-20 * float(total_loss(model, [one], vocabulary.pad)), abs=1e-8)
+
+
+def test_a_batch_without_branches_needs_no_mask(make_model: Callable[..., Any]) -> None:
+    model = make_model()
+    batch = collate([pack(np.arange(20), []), pack(np.arange(9), [])], 0)
+    assert batch.mask is None
+    plain = model.hidden_states(batch.ids, batch.positions, None)
+    masked = model.hidden_states(batch.ids, batch.positions, block_mask(batch.branch))
+    torch.testing.assert_close(plain[0], masked[0])
+    torch.testing.assert_close(plain[1, :9], masked[1, :9])

@@ -11,8 +11,7 @@ import torch
 
 from heartllm.language.packing import IGNORED, Batch, collate, pack
 from heartllm.language.prompts import answer_ids, prefix_ids, prompt_ids
-from heartllm.training.objective import Weights, language_losses
-from heartllm.training.reading import ReadingHead
+from heartllm.training.objective import Asking, Heads, Weights, language_losses, question_states
 
 FINDINGS = torch.tensor([[1, 0, -1]], dtype=torch.int8)
 
@@ -27,8 +26,8 @@ def batch_of(vocabulary: Any, questions: int = 2, blind: bool = False) -> Batch:
 def test_terms_are_weighted_means(vocabulary: Any, make_model: Callable[..., Any]) -> None:
     model, batch = make_model(), batch_of(vocabulary)
     torch.manual_seed(0)
-    head = ReadingHead(32, 3)
-    terms = language_losses(model, head, batch, FINDINGS, Weights(2.0, 0.5, 3.0))
+    weights = Weights(2.0, 0.5, 3.0)
+    terms = language_losses(model, Heads(32, 3, weights), batch, FINDINGS, weights)
     assert set(terms) == {"loss", "answer", "forecast", "reading"}
     assert terms["loss"].item() == pytest.approx(sum(terms[n].item() for n in ("answer", "forecast", "reading")))
     hidden = model.hidden_states(batch.ids, batch.positions, batch.mask)
@@ -54,9 +53,55 @@ def test_a_batch_without_labels_costs_nothing_and_can_be_differentiated(
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-def test_the_reading_head_teaches_the_layers_below_the_last(vocabulary: Any, make_model: Callable[..., Any]) -> None:
-    model, head = make_model(), ReadingHead(32, 3)
-    language_losses(model, head, batch_of(vocabulary), FINDINGS, Weights(0.0, 0.0, 1.0))["loss"].backward()
+def asking_of(vocabulary: Any) -> Asking:
+    texts = ["Short?", "Does this ECG show symptoms of it?"]
+    return Asking(
+        collate([pack(prompt_ids(vocabulary, text), []) for text in texts], vocabulary.pad), torch.tensor([1, 0])
+    )
+
+
+@pytest.mark.parametrize("weights", [Weights(0.0, 0.0, reading=1.0), Weights(0.0, 0.0, matching=1.0)])
+def test_reading_supervision_teaches_the_layers_below_it(
+    vocabulary: Any, make_model: Callable[..., Any], weights: Weights
+) -> None:
+    model, heads = make_model(), Heads(32, 3, weights)
+    batch, asking = batch_of(vocabulary), asking_of(vocabulary)
+    language_losses(model, heads, batch, FINDINGS, weights, asking)["loss"].backward()
     touched = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert any("layers.0." in name for name in touched)
     assert not any("layers.1." in name for name in touched)
+
+
+def test_matching_is_the_score_of_an_attention_head(vocabulary: Any, make_model: Callable[..., Any]) -> None:
+    model, weights = make_model(), Weights(0.0, 0.0, matching=2.0)
+    torch.manual_seed(0)
+    heads, batch, asking = Heads(32, 3, weights), batch_of(vocabulary), asking_of(vocabulary)
+    found = language_losses(model, heads, batch, FINDINGS, weights, asking)["matching"].item()
+    matching: Any = heads.matching
+    codes = [i for i in range(batch.ids.shape[1]) if batch.branch[0, i] == 0 and batch.forecast[0, i] != IGNORED][64:]
+    ecg = model.hidden_states(batch.ids, batch.positions, batch.mask, all_layers=True)[1][-2][0, codes]
+    losses = []
+    for text, target in (("Short?", 0.0), ("Does this ECG show symptoms of it?", 1.0)):  # findings 1 and 0
+        alone = collate([pack(prompt_ids(vocabulary, text), [])], vocabulary.pad)
+        state = model.hidden_states(alone.ids, alone.positions, alone.mask, all_layers=True)[1][-2][0, -1]
+        logits = matching.key(ecg) @ matching.query(state) / 32**0.5 + matching.bias(state)
+        losses.append(torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target)))
+    assert found == pytest.approx(2.0 * torch.stack(losses).mean().item(), rel=1e-5)
+
+
+def test_the_state_of_a_question_does_not_depend_on_its_neighbours(
+    vocabulary: Any, make_model: Callable[..., Any]
+) -> None:
+    model, asking = make_model(), asking_of(vocabulary)
+    both = question_states(model, asking.prompts, model.table(), 1)
+    alone = collate([pack(prompt_ids(vocabulary, "Short?"), [])], vocabulary.pad)
+    torch.testing.assert_close(both[0], question_states(model, alone, model.table(), 1)[0])
+
+
+def test_bfloat16_products_change_the_loss_little(vocabulary: Any, make_model: Callable[..., Any]) -> None:
+    model, batch, weights = make_model(), batch_of(vocabulary), Weights(1.0, 1.0)
+    exact = language_losses(model, None, batch, FINDINGS, weights)["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = language_losses(model, None, batch, FINDINGS, weights)["loss"]
+    assert rough.dtype == torch.float32
+    assert rough.item() == pytest.approx(exact.item(), rel=0.01)

@@ -16,6 +16,7 @@ from heartllm.training.reading import (
     labelled,
     read_positions,
     target_row,
+    wordings,
 )
 
 FULL = Labels(
@@ -88,3 +89,13 @@ def test_nothing_to_read_costs_nothing() -> None:
     loss = head(torch.randn(1, 4, 6), nowhere, torch.tensor([[1, 0]], dtype=torch.int8))
     assert loss.item() == 0.0
     loss.backward()
+
+
+def test_findings_are_asked_for_in_the_templates_words() -> None:
+    names = [*findings(FULL), "noise: static noise in aVR", "axis: normal heart axis", "p duration: below"]
+    found = wordings(names)
+    assert set(names) - set(found) == {"p duration: below"}  # ECG-QA knows no P wave that is too short
+    assert found["statement: sinus rhythm"][0] == "Does this ECG show symptoms of sinus rhythm?"
+    assert "lead aVR" in found["noise: static noise in aVR"][0]
+    assert "above the normal range" in found["pr interval: above"][0]
+    assert all(len(texts) == len(set(texts)) > 1 for texts in found.values())
