@@ -3,11 +3,11 @@
 The rules, in the order in which they act, for each sentence:
 
 1. Phrases of the lexicon are found; a longer one hides those inside it.
-2. An infarct, ischemia or injury takes its territory from the words before it ("inferior and lateral infarct"), else from those
-   behind it ("infarct of the inferior wall").
+2. An infarct, ischemia or injury takes its territory from the words before it ("inferior and lateral infarct"), else
+   from those behind it ("infarct of the inferior wall").
 3. A cue acts on the nearest finding on its side, at most four words away and not across a stop word or a comma, and
    from there through a list: "no A, B or C". A denial is stronger than a doubt.
-4. Of several mentions of a finding the most certain counts.
+4. Of several mentions of a finding the most certain counts; an infarct without territory is left out beside one with.
 """
 
 from __future__ import annotations
@@ -85,28 +85,21 @@ class _Sentence:
 
     def _in_territories(self, matches: Sequence[Match]) -> Iterator[Mention]:
         heads = [match for match in matches if match.meaning.kind == "head"]
-        claimed: set[int] = set()
-        before: dict[int, list[Match]] = {}
-        for head in heads:
-            before[id(head)] = regions = self._regions_before(head)
-            claimed.update(region.end for region in regions)
+        before = [self._regions_before(head) for head in heads]
+        claimed = {region.end for regions in before for region in regions}
         earlier: list[Match] = []
         previous = -1
-        for head in heads:
-            regions = before[id(head)] or self._regions_behind(head, claimed)
-            if not regions and earlier and self._is_list(range(previous + 1, head.start)):
-                regions = earlier  # "inferior ischemia or infarction"
+        for head, regions in zip(heads, before, strict=True):
+            behind = [] if regions else self._regions_behind(head, claimed)
+            start = min([head.start, *(region.start for region in regions)])
+            end = max([head.end, *(region.end for region in behind)])
+            named = regions or behind
+            if not named and self._is_list(range(previous + 1, head.start)):
+                named = earlier  # "inferior ischemia or infarction"
             family = self.lexicon.families[head.meaning.name]
-            codes = [code for region in regions for code in family.codes[region.meaning.name]] or family.unspecified
-            near = [region for region in regions if abs(region.start - head.start) <= abs(previous - head.start)]
-            start = min([head.start, *(region.start for region in near if region is not None)])
-            end = max([head.end, *(region.end for region in before[id(head)])])
-            if not before[id(head)] and regions is not earlier:
-                start, end = head.start, max([head.end, *(region.end for region in regions)])
-            elif regions is earlier:
-                start = head.start
+            codes = [code for region in named for code in family.codes[region.meaning.name]] or family.unspecified
             yield Mention(start, end, tuple(dict.fromkeys(codes)), head.meaning.name)
-            earlier, previous = regions, end
+            earlier, previous = named, end
 
     def _regions_before(self, head: Match) -> list[Match]:
         found: list[Match] = []
@@ -253,7 +246,12 @@ def _strongest(found: Iterator[tuple[str, Status]]) -> dict[str, Status]:
 def _findings(text: str, lexicon_id: str) -> Mapping[str, Status]:
     lexicon = _LEXICONS[lexicon_id]
     split = sentences(text, lexicon.abbreviations, lexicon.end_before)
-    return _strongest(pair for words in split for pair in _in_sentence(words, lexicon_id))
+    found = _strongest(pair for words in split for pair in _in_sentence(words, lexicon_id))
+    for family in lexicon.families.values():
+        named = {code for codes in family.codes.values() for code in codes} - set(family.unspecified)
+        if family.yields and any(found.get(code, "denied") != "denied" for code in named):
+            found = {code: status for code, status in found.items() if code not in family.unspecified}
+    return found
 
 
 def findings(text: str, lexicon: Lexicon | None = None) -> Mapping[str, Status]:

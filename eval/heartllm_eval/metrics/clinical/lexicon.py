@@ -71,11 +71,19 @@ class Node:
 
 @dataclass(frozen=True)
 class Family:
-    """Findings named by territory: which words may join head and territory, and the codes of each territory."""
+    """Findings named by territory.
+
+    Attributes:
+        codes: territory -> codes.
+        between: words that may stand between the head and a territory behind it.
+        unspecified: the codes where no territory is named.
+        yields: these are left out of a report that names a territory elsewhere.
+    """
 
     codes: Mapping[str, tuple[str, ...]]
     between: frozenset[str]
     unspecified: tuple[str, ...]
+    yields: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class _Speller:
                 if not signs or signs[0] != {"(": ")", "[": "]"}[sign]:
                     raise self._error(phrase, f"has no end to its {sign!r}")
                 signs = signs[1:]
-                options = options + [()] if sign == "[" else options
+                options = [*options, ()] if sign == "[" else options
             elif sign.startswith("<"):
                 if sign[1:-1] not in self.words:
                     raise self._error(phrase, f"names {sign}, which is not in [words]")
@@ -226,6 +234,7 @@ def _build(table: Mapping[str, Any], path: Path) -> Lexicon:
             {region: tuple(codes) for region, codes in entry["codes"].items()},
             frozenset(entry["between"]),
             tuple(entry["unspecified"]),
+            bool(entry.get("yields", False)),
         )
         for name, entry in table["families"].items()
     }

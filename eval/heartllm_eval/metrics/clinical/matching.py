@@ -74,7 +74,7 @@ class _Walk:
 
 
 def find_matches(words: Sequence[str], lexicon: Lexicon) -> list[Match]:
-    """The phrases in a sentence, by place. What lies wholly inside a longer one is left out, unless that is `beside`."""
+    """The phrases in a sentence, by place, without those that lie wholly inside a longer one that is not `beside`."""
     walk = _Walk(words, lexicon.stops)
     for place in range(len(words)):
         walk.go(lexicon.tree, place, ())

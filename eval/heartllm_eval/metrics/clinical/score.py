@@ -1,7 +1,7 @@
 """The clinical metrics: F1 between the findings of two reports, and critical misses.
 
-A finding weighs 1 where a report states it, and `hedge` where it is said with doubt ("possible", "cannot be ruled out").
-What two reports share of a finding is the smaller weight, so that with P and R the weights of prediction and reference
+A finding weighs 1 where a report states it, and `hedge` where it is said with doubt ("possible", "cannot be ruled
+out"). What two reports share of a finding is the smaller weight: with P and R the weights of prediction and reference,
 
     precision = sum min(P, R) / sum P,    recall = sum min(P, R) / sum R,    F1 = 2 sum min(P, R) / (sum P + sum R),
 
@@ -51,12 +51,13 @@ def _f1(shared: Array, given: Array, right: Array) -> Array:
 class ClinicalScore(Metric):
     """Label F1 between the findings of a predicted report and its reference.
 
-    Figures: micro `precision`, `recall`, `f1` over all findings of all samples; `macro_f1`, the mean F1 of the findings that
-    occur in the references; `sample_f1`, the mean over samples in which either report has a finding; `group_f1`, micro F1
-    after near synonyms and neighbouring territories are merged ([groups] of the lexicon).
+    Figures: micro `precision`, `recall`, `f1` over all findings of all samples; `macro_f1`, the mean F1 of the findings
+    that occur in the references; `sample_f1`, the mean over samples in which either report has a finding; `group_f1`,
+    micro F1 after near synonyms and neighbouring territories are merged ([groups] of the lexicon).
     Of several references the one with the highest F1 counts.
 
-    Statistics: for every code shared, given and right weight; the same of the groups, summed; sample F1 and whether it counts; 1.
+    Statistics: for every code shared, given and right weight; the same of the groups, summed; sample F1 and whether it
+    counts; 1.
     """
 
     name = "clinical"
@@ -153,9 +154,10 @@ class CriticalFindings(Metric):
     """How often a finding that must not be missed was missed, or raised falsely ([critical] of the lexicon).
 
     Missed: the reference states it, and the prediction does not even mention it as possible; `_missed` is per cent of
-    the reports that state it (`_stated`), of which `_missed_n` were missed. Falsely raised: the prediction states it or calls it
-    possible, and the reference does neither; `_false` is per cent of the reports without it, `_false_n` their number.
-    Where the reference is in doubt, either answer passes. Names that end in `_n` or `_stated` are counts, not per cent.
+    the reports that state it (`_stated`), of which `_missed_n` were missed. Falsely raised: the prediction states it or
+    calls it possible, and the reference does neither; `_false` is per cent of the reports without it, `_false_n` the
+    number of false alarms. Where the reference is in doubt, either answer passes.
+    Names that end in `_n` or `_stated` are counts, not per cent.
     """
 
     name = "clinical.critical"
