@@ -31,6 +31,7 @@ from heartllm.ecg.waves import (
     smooth,
 )
 
+VERSION = 1  # change it with any number or wording below: caches and run records hold it
 BEFORE, AFTER = 200, 350  # samples of the averaged beat around its fiducial point: -400 to +700 ms
 P_SEARCH = 150  # samples before QRS onset in which a P wave is looked for: 300 ms
 P_LEAST_MV, P_CLEAR = 0.04, 2.5  # how large a P wave is at least, over all leads, and against the beats' scatter
@@ -72,10 +73,10 @@ class Measurements:
 
 def measure(recording: Recording) -> Measurements:
     """Measures a recording; missing samples are bridged, other rates resampled to 500 Hz."""
-    signal = fill_gaps(np.asarray(recording.signal, dtype=np.float64))
+    filled = fill_gaps(np.asarray(recording.signal, dtype=np.float64))
     if recording.sampling_rate != SAMPLING_RATE:
-        signal = resample(signal, recording.sampling_rate, SAMPLING_RATE)
-    signal = np.asarray(signal, dtype=np.float64)
+        filled = resample(filled, recording.sampling_rate, SAMPLING_RATE)
+    signal: Floats = np.asarray(filled, dtype=np.float64)
     peaks = find_beats(signal)
     rr = np.diff(peaks) * MS
     rate = 60_000 / float(rr.mean()) if len(rr) else None

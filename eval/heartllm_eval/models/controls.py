@@ -1,9 +1,12 @@
-"""Controls that look at no ECG: majority, constant, and the ceiling. (Blind and shuffled are runs of `heartllm`.)"""
+"""Controls that look at no ECG: majority, constant, and the ceiling.
+
+`retrieval` is in a module of its own; blind and shuffled are runs of the model itself (see `planning.systems_of`).
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from heartllm_eval.metrics.exact_match import join_answers
 from heartllm_eval.models.base import Context, Task
@@ -32,19 +35,26 @@ class Gold:
 
 
 class Constant:
-    """The same text every time."""
+    """The same text every time: the one given, or else the training split's most common answer or report."""
 
-    def __init__(self, context: Context, *, text: str) -> None:
+    def __init__(self, context: Context, *, text: str | None = None) -> None:
         self.text = text
 
     def describe(self) -> dict[str, str]:
-        """The text."""
-        return {"text": self.text}
+        """The text, or where it comes from."""
+        return {"rule": "most common answer of the training split"} if self.text is None else {"text": self.text}
 
     def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
         """The text."""
+        text = most_common(map(gold_text, task.training())) if self.text is None else self.text
         for request in requests:
-            yield Prediction(request.id, self.text)
+            yield Prediction(request.id, text)
+
+
+def most_common(texts: Iterable[str]) -> str:
+    """The most common text; of several the first in the alphabet; of none an empty one."""
+    counts = Counter(texts)
+    return min(counts, key=lambda text: (-counts[text], text), default="")
 
 
 PRIOR = 5.0  # pseudo-counts that a wider group lends to a narrower one
