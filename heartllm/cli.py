@@ -4,6 +4,7 @@ heartllm data synth ...          two synthetic hospitals
 heartllm tokenizer ...           train the codec
 heartllm tokenize ...            recordings -> codes
 heartllm pretrain ... | tune ... the language model
+heartllm import ...              the files of HeartLLM's authors
 heartllm ask ... | gap ...       one answer | how well it reads
 """
 
@@ -222,6 +223,45 @@ def export(
 
     write(checkpoint, out)
     typer.echo(f"{out}: load it with AutoModelForCausalLM and AutoTokenizer")
+
+
+@app.command("import")
+def import_(
+    authors_codec: Annotated[Path, typer.Option("--authors-codec", help="Their tokenizer, best.pt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
+    authors_llm: Annotated[
+        Path | None, typer.Option("--authors-llm", help="Their language model, checkpoint_epoch0.pth.")
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option("--backbone", help="Local folder of the model it was tuned from (Llama-3.2-3B).")
+    ] = None,
+    leads: Annotated[
+        str, typer.Option("--leads", help="Order of the leads in its training: mimic (as published), or ptbxl.")
+    ] = "mimic",
+    base: Annotated[
+        str, typer.Option("--base", help="Base weights from the file, or from the backbone: file, backbone.")
+    ] = "file",
+) -> None:
+    """Read the files of HeartLLM's authors: a codec of ours, and their language model as a plain Hugging Face one.
+
+    Example: heartllm import --authors-codec best.pt -o runs/authors
+    """
+    from heartllm.compat.importing import import_authors
+
+    for name, value, known in (("--leads", leads, ("mimic", "ptbxl")), ("--base", base, ("file", "backbone"))):
+        if value not in known:
+            raise UsageError(f"unknown value {value!r}", where=name, remedy=f"Choose one of: {', '.join(known)}.")
+    record = import_authors(
+        authors_codec,
+        out,
+        language=authors_llm,
+        backbone=backbone,
+        leads=leads,  # type: ignore[arg-type]
+        base=base,  # type: ignore[arg-type]
+    )
+    for note in record.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"{out}: {record.codec_file} of step {record.step:,}" + (f", {out / 'llm'}" if authors_llm else ""))
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from heartllm.errors import DataError
 from heartllm.language.generation import ResponderItem
 from heartllm.language.vocabulary import Vocabulary
 
-MODE = "compat"
+PRECISION = "codes are made in float32; the authors' scoring made them in bfloat16, where about 5 % of them differ"
 Leads = Literal["stored", "ptbxl", "mimic"]
 
 
@@ -49,7 +49,7 @@ class AuthorsModel:
         device: str = "cpu",
     ) -> None:
         self.codec, self.model, self.vocabulary = codec, model.to(device).eval(), vocabulary
-        self.prompts, self.leads, self.device, self.notes = prompts, leads, device, tuple(notes)
+        self.prompts, self.leads, self.device, self.notes = prompts, leads, device, (PRECISION, *notes)
         self.codec_hash = fingerprint(hashes[0], leads)
         self.fingerprint = fingerprint(*hashes, leads)
 
@@ -102,11 +102,18 @@ class AuthorsModel:
         """The whole prompt: the question, then the ECG, then the word that the answer follows."""
         before, after = self.prompts.parts(item.question, item.features)
         words = [*(self.vocabulary.bos if self.prompts.bos else []), *self.vocabulary.text(before)]
-        ecg = [] if item.codes is None else self.vocabulary.ecg(item.codes).tolist()
+        blocks = np.zeros((0, 0), np.int64) if item.codes is None else np.atleast_2d(item.codes)
+        ecg = [token for block in blocks for token in self.vocabulary.ecg(block).tolist()]
         return [*words, *ecg, *self.vocabulary.text(after)]
 
-    def answer(self, items: Sequence[ResponderItem], *, batch_size: int = 16) -> Iterator[str]:
-        """Greedy answers in the order of the items: up to 170 new tokens for a question, 200 for a report."""
+    def answer(
+        self, items: Sequence[ResponderItem], *, max_new_tokens: int | None = None, batch_size: int = 16
+    ) -> Iterator[str]:
+        """Greedy answers in the order of the items.
+
+        Up to 170 new tokens for a question and 200 for a report, whatever `max_new_tokens` says: it is here so that
+        the method is called like a `Responder`'s.
+        """
         for first in range(0, len(items), batch_size):
             yield from self._answer_group(items[first : first + batch_size])
 

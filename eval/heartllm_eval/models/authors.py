@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from heartllm.errors import UsageError
 from heartllm_eval.models.base import Context, Task
-from heartllm_eval.models.heartllm import ECG_MODES, HeartLLM, by_recording, shuffled_recordings
-from heartllm_eval.schema import Prediction, Request, digest
+from heartllm_eval.models.heartllm import ECG_MODES, HeartLLM
+from heartllm_eval.schema import Request, digest
 
 CHOICES = {
     "leads": ("stored", "ptbxl", "mimic"),
@@ -94,29 +94,16 @@ class Authors(HeartLLM):
         }
         return {**shown, "seed": self.context.seed} if self.ecg == "shuffled" else shown
 
-    def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
-        """Generates greedily, batch by batch."""
-        item_of: Any = importlib.import_module("heartllm.language.generation").ResponderItem
-        donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
-        pending = iter(by_recording(requests))
-        while group := list(islice(pending, max(64, 4 * self.context.batch_size))):
-            items, answered = [], []
-            for request in group:
-                record = request.record_ids[0]
-                codes = None if self.ecg == "none" else self.codes(request.dataset, donors.get(record, record))
-                if isinstance(codes, str):
-                    yield Prediction(request.id, "", error=codes)
-                    continue
-                question = request.question if request.kind == "qa" else None
-                background = "" if question is not None else self._background(request)
-                items.append(item_of(record, codes, question, background))
-                answered.append(request)
-            for request, text in zip(
-                answered, self.responder.answer(items, batch_size=self.context.batch_size), strict=True
-            ):
-                yield Prediction(request.id, text)
+    def _item(self, request: Request, task: Task, donors: Mapping[str, str]) -> Any:
+        """A question without the patient's features; a report with the authors' patient text."""
+        item = super()._item(request, task, donors)
+        return item if isinstance(item, str) else replace(item, features=self._background(request))
 
     def _background(self, request: Request) -> str:
-        """Their patient text, which only their report prompt shows."""
+        if request.kind == "qa":
+            return ""
         entry = self.context.workspace.entry(request.dataset, request.record_ids[0])
         return str(self._module.authors_background(entry))
+
+    def _ranked(self, request: Request, item: Any) -> None:
+        self.context.warn("authors: answers are not ranked; their model is scored on what it writes")
