@@ -71,6 +71,8 @@ def test_gold_and_constant() -> None:
     requests = [ask(1, "?", "a", "b"), ask(2, "?", "c")]
     assert texts(Gold(CONTEXT), requests) == ["a; b", "c"]
     assert texts(Constant(CONTEXT, text="no"), requests) == ["no", "no"]
+    training = [ask(i, "?", answer) for i, answer in enumerate(("b", "a", "a", "b", "c"))]
+    assert texts(Constant(CONTEXT), requests, training) == ["a", "a"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", "-map.json", ".csv"])
@@ -174,8 +176,8 @@ def test_creating_adapters_tells_what_is_wrong() -> None:
         base.create("majorty", {}, CONTEXT)
     with pytest.raises(UsageError, match="Did you mean 'text'"):
         base.create("constant", {"txt": "x"}, CONTEXT)
-    with pytest.raises(UsageError, match="constant needs 'text'"):
-        base.create("constant", {}, CONTEXT)
+    with pytest.raises(UsageError, match="predictions needs 'path'"):
+        base.create("predictions", {}, CONTEXT)
 
 
 def test_a_plug_in_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +229,7 @@ class FakeResponder:
 
     fingerprint = "f" * 64
     codec_hash = "c" * 64
+    dtype = "float32"
     encoded: ClassVar[list[str]] = []
     keys: ClassVar[list[str]] = []
 

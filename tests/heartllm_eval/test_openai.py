@@ -359,13 +359,7 @@ def test_measurements_and_image_are_shown_and_shuffled(server: Server) -> None:
     }
 
     class Drawn(Workspace):
-        def dataset(self, name: str) -> Any:
-            return self
-
-        def read(self, entry: Any) -> Any:
-            return entry
-
-        def entry(self, name: str, record_id: str) -> Any:
+        def read(self, name: str, record_id: str, reader: Any = None) -> Any:
             if record_id == "test2v1":
                 raise DataError("the .dat file is short", where=record_id, remedy="Fetch it again.")
             return recordings[record_id]

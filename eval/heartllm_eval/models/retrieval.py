@@ -159,8 +159,6 @@ class _Index:
         to_each = [self.distance(recording) for recording in _recordings(request)]
         for key in _keys(request):
             rows, said = self.examples.get(key, (np.zeros((0, len(to_each)), np.int64), []))
-            if rows.shape[1] != len(to_each):
-                continue
             total = np.sum([part[rows[:, place]] for place, part in enumerate(to_each)], axis=0)
             texts: list[str] = []
             for index in np.argsort(total, kind="stable"):
@@ -179,9 +177,10 @@ def _recordings(request: Request) -> tuple[Recording, ...]:
 
 
 def _keys(request: Request) -> tuple[Hashable, ...]:
-    """From the narrowest to the widest."""
+    """From the narrowest to the widest; questions about one ECG and about two are never mixed."""
+    shown = len(request.record_ids)
     return (
-        ("filled", request.template_id, request.attribute),
-        ("template", request.template_id),
-        ("type", request.question_type),
+        ("filled", shown, request.template_id, request.attribute),
+        ("template", shown, request.template_id),
+        ("type", shown, request.question_type),
     )
