@@ -212,7 +212,7 @@ class Workshop:
                     minimum=settings.min_findings,
                     features=settings.features,
                     ask=settings.ask,
-                    reports=settings.reports,
+                    reports=(settings.report_copies if split == "train" else 1) if settings.reports else 0,
                     names=names,
                     repeat=dict(enumerate(repeats)) if split == "train" else None,
                 )

@@ -27,6 +27,7 @@ class QuestionSettings:
         no_per_yes: "no" drawn for each "yes" of a verify question; 2 as in ECG-QA.
         min_positives: recordings an attribute needs to be asked about.
         ask: tune on questions. reports: tune on writing reports; both together, or one of them.
+        report_copies: how often a report stands among the questions of its recording, of which a sequence draws some.
         features: show the patient features (TAB).
         min_findings: recordings a finding needs to be a reading target.
     """
@@ -38,6 +39,7 @@ class QuestionSettings:
     min_positives: int = 4
     ask: bool = True
     reports: bool = True
+    report_copies: int = 1
     features: bool = True
     min_findings: int = 12
 

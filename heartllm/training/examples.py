@@ -61,7 +61,7 @@ def write_examples(
     minimum: int = 10,
     features: bool = True,
     ask: bool = True,
-    reports: bool = True,
+    reports: int = 1,
     names: Sequence[str] | None = None,
     repeat: Mapping[int, int] | None = None,
 ) -> None:
@@ -73,7 +73,7 @@ def write_examples(
         minimum: recordings that a finding needs, to be a reading target.
         features: write the patient features (TAB) before the ECG.
         ask: use the questions.
-        reports: add the report of each entry that has one as a further pair.
+        reports: how many pairs ask for the report of an entry that has one.
         names: the findings to use; those with `minimum` recordings where None.
         repeat: store number -> how often its recordings appear in one pass.
     """
@@ -103,8 +103,8 @@ def write_examples(
             asked: list[tuple[str | None, str]] = [
                 (q.question, answer_text(q.answer)) for q in (questions.get(entry.record_id, []) if ask else [])
             ]
-            if reports and entry.report:
-                asked.append((None, entry.report))
+            if entry.report:
+                asked += [(None, entry.report)] * reports
             for question, answer in asked:
                 key = question or ""
                 if key not in cached:

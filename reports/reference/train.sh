@@ -22,10 +22,7 @@ common=("${datasets[@]}" --data_root "$run/data" --recipe "$recipe")
 heartllm tokenizer "${common[@]}" -o "$run/tokenizer"
 heartllm tokenize "${common[@]}" --codec "$run/tokenizer" -o "$run/tokens"
 heartllm pretrain "${common[@]}" --tokens "$run/tokens" --codec "$run/tokenizer" -o "$run/forecast"
-heartllm tune "${common[@]}" --tokens "$run/tokens" --from "$run/forecast" -o "$run/tuned"
-# Second part: the same questions, and many more of the form "Does this ECG show symptoms of ...?".
-second=("${datasets[@]}" --data_root "$run/data" --recipe "${recipe}_verify")
-heartllm tune "${second[@]}" --tokens "$run/tokens" --from "$run/tuned" -o "$run/checkpoint"
+heartllm tune "${common[@]}" --tokens "$run/tokens" --from "$run/forecast" -o "$run/checkpoint"
 # The control: the same language model tuned on the same questions, never shown an ECG.
 heartllm tune "${common[@]}" --tokens "$run/tokens" --from "$run/tokenizer" --blind -o "$run/checkpoint/blind"
 echo "done: $run/checkpoint"

@@ -103,7 +103,7 @@ def test_written_examples_come_back(vocabulary: Any, tmp_path: Path) -> None:
 
 
 def test_settings_of_the_writer(vocabulary: Any, tmp_path: Path) -> None:
-    bare = make_examples(tmp_path / "a", vocabulary, features=False, reports=False, names=["statement: other"])
+    bare = make_examples(tmp_path / "a", vocabulary, features=False, reports=0, names=["statement: other"])
     assert len(bare.row(3).features) == 0
     assert len(bare.row(3).pairs) == 3
     assert bare.names == ["statement: other"]
