@@ -53,6 +53,11 @@ class Responder:
             )
         return cls(codec, Generator(model.to(device), config.layout), config, fingerprint, codec_hash)
 
+    @property
+    def dtype(self) -> str:
+        """What the language model computes in: "float32", "bfloat16", ..."""
+        return str(self.generator.table.dtype).removeprefix("torch.")
+
     def encode(self, recording: Recording) -> npt.NDArray[np.int64]:
         """A 10 s recording at 500 Hz -> codes (313,)."""
         if recording.sampling_rate != SAMPLING_RATE or recording.signal.shape[1] != SAMPLES:

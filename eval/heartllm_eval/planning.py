@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heartllm import config
 from heartllm.errors import UsageError
+from heartllm_eval.processes import World
 from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
 from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
 from heartllm_eval.scoring import Options
@@ -30,6 +32,8 @@ class RunSpec:
     limit: str | None = None
     seed: int = 0
     batch_size: int = 16
+    auto_batch: bool = False
+    world: World = field(default_factory=World)
     device: str = "cpu"
     cache: Path | None = None
     controls: bool = False
@@ -91,8 +95,16 @@ def configuration(spec: RunSpec, planned: Mapping[str, Sequence[Request]], syste
     }
 
 
-def describe_tasks(spec: RunSpec, planned: Mapping[str, Sequence[Request]]) -> dict[str, Any]:
-    """What run.json says of each task."""
+def describe_tasks(
+    spec: RunSpec, planned: Mapping[str, Sequence[Request]], left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """What run.json says of each task.
+
+    Args:
+        spec: what is run.
+        planned: the requests of each suite.
+        left_out: suite -> questions of its files whose recordings are not in the dataset.
+    """
     return {
         suite.name: {
             "title": suite.caption,
@@ -111,6 +123,8 @@ def describe_tasks(spec: RunSpec, planned: Mapping[str, Sequence[Request]]) -> d
             "primary": suite.primary_metric,
             "slices": suite.slices,
             "limit": spec.limit,
+            "left_out": left_out.get(suite.name, 0),
+            "definition": config.to_dict(suite),
         }
         for suite in spec.suites
     }
@@ -120,7 +134,31 @@ class AnotherRun(UsageError):
     """The folder holds another run, which must stay as it is."""
 
 
-def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+def same_run(output: Path, wanted: Mapping[str, Any]) -> bool | None:
+    """True when run.json tells of this very run; None while there is none yet.
+
+    Raises:
+        AnotherRun: if it tells of another.
+    """
+    found = _read(output).get("config")
+    if found and found != wanted:
+        _refuse(output, found, wanted)
+    return True if found else None
+
+
+def described(output: Path, system: str) -> Any:
+    """What run.json says that `system` is; None while it says nothing."""
+    return dict(_read(output).get("systems", {}).get(system) or {}).get("model")
+
+
+def _read(output: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((output / RUN_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def check_continues(output: Path, wanted: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     """How often this folder's run was continued, this start included (0 for a fresh folder), and its systems.
 
     Raises:
@@ -138,15 +176,19 @@ def check_continues(output: Path, config: Mapping[str, Any]) -> tuple[int, dict[
         )
     except (ValueError, KeyError, TypeError, OSError):
         raise AnotherRun("not a run record", where=path, remedy="Choose another --output_path.") from None
-    if before and before != config:
-        found = changes(before, config)
-        shown = "; ".join(found[:5]) + (f"; {len(found) - 5} more" if len(found) > 5 else "")
-        raise AnotherRun(
-            f"the folder holds another run ({shown})",
-            where=f"--output_path {output}",
-            remedy="Choose another folder, or repeat the first command.",
-        )
+    if before and before != wanted:
+        _refuse(output, before, wanted)
     return resumed + 1, systems
+
+
+def _refuse(output: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    found = changes(before, after)
+    shown = "; ".join(found[:5]) + (f"; {len(found) - 5} more" if len(found) > 5 else "")
+    raise AnotherRun(
+        f"the folder holds another run ({shown})",
+        where=f"--output_path {output}",
+        remedy="Choose another folder, or repeat the first command.",
+    )
 
 
 def changes(before: Any, after: Any, path: str = "") -> list[str]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from heartllm.errors import HeartLLMError
+
+if TYPE_CHECKING:
+    from heartllm_eval.requests import Workspace
+    from heartllm_eval.schema import Request
+
+HASHED_RECORDINGS = 5000
 PACKAGES = (
     "heartllm",
     "numpy",
@@ -61,6 +70,33 @@ def source() -> dict[str, Any]:
     if git("ls-files", "--error-unmatch", here.name) is None:
         return {}
     return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def data(workspace: Workspace, planned: Mapping[str, Sequence[Request]]) -> dict[str, Any]:
+    """Of each dataset that is asked about: the hash of its tables, and of the recordings shown.
+
+    Recordings are hashed up to `HASHED_RECORDINGS`; of more, reading them all would take longer than it is worth.
+    What cannot be read has no hash: a predictions file can be scored without the recordings.
+    """
+    found: dict[str, Any] = {}
+    shown: dict[str, set[str]] = {}
+    for requests in planned.values():
+        for request in requests:
+            shown.setdefault(request.dataset, set()).update(request.record_ids)
+    for name in sorted(shown):
+        try:
+            root = Path(workspace.dataset(name).root)
+            tables = hashlib.sha256()
+            for path in sorted((*root.glob("*.csv"), *root.glob("*.json"))):
+                tables.update(path.name.encode() + b"\0" + path.read_bytes())
+            recordings = None
+            if len(shown[name]) <= HASHED_RECORDINGS:
+                parts = (f"{record}:{workspace.recording_hash(name, record)}\n" for record in sorted(shown[name]))
+                recordings = hashlib.sha256("".join(parts).encode()).hexdigest()
+        except (HeartLLMError, OSError):
+            continue
+        found[name] = {"tables": tables.hexdigest(), "recordings": len(shown[name]), "recordings_hash": recordings}
+    return found
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:

@@ -4,6 +4,7 @@ OUT/run.json                        what was run, with what, on what; written fi
 OUT/results.md                      the tables
 OUT/TASK/requests.jsonl             what is asked, with the references
 OUT/TASK/SYSTEM/samples.jsonl       one line an answer; SYSTEM is "model" or a control
+                                    (while several processes run, samples.1.jsonl, ... beside it)
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from heartllm.errors import DataError
-from heartllm_eval import provenance
-from heartllm_eval.metrics import needs_option_scores
+from heartllm_eval import processes, provenance
+from heartllm_eval.asking import ask, gather
+from heartllm_eval.cache import AnswerCache
 from heartllm_eval.metrics.base import Metric
 from heartllm_eval.models import base
 from heartllm_eval.planning import (
@@ -30,18 +32,18 @@ from heartllm_eval.planning import (
     check_continues,
     configuration,
     describe_tasks,
+    described,
     plan,
+    same_run,
     systems_of,
     write_requests,
 )
 from heartllm_eval.progress import Progress
-from heartllm_eval.requests import Workspace, build_requests
-from heartllm_eval.samples import SAMPLES_FILE, SampleLog
-from heartllm_eval.schema import Prediction, Request, RunRecord, Sample, dumps, to_json
-from heartllm_eval.scoring import correct_for_many, evaluate, load_metrics, sample_statistics, score_system
+from heartllm_eval.requests import Workspace
+from heartllm_eval.schema import Prediction, Request, RunRecord, dumps, to_json
+from heartllm_eval.scoring import correct_for_many, evaluate, load_metrics, score_system
 
 RESULTS_FILE = "results.md"
-MAX_FAILED_SHARE = 0.05  # of a system's samples; more is no evaluation any more
 
 
 @dataclass
@@ -53,14 +55,16 @@ class _State:
     earlier: bytes | None
     notes: list[str] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
+    cached: dict[str, int] = field(default_factory=dict)
 
     def save(self, **changes: Any) -> RunRecord:
-        """Writes run.json anew; a kill leaves either the old or the new one."""
+        """Writes run.json anew (process 0 only); a kill leaves either the old or the new one."""
         timing = {**self.timing, "total_s": round(time.monotonic() - self.started, 3)}
         self.record = replace(self.record, timing=timing, peak_memory_mb=provenance.peak_memory_mb(), **changes)
-        part = self.spec.output / f"{RUN_FILE}.part"
-        part.write_text(dumps(self.record, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.spec.output / RUN_FILE)
+        if self.spec.world.leads:
+            part = self.spec.output / f"{RUN_FILE}.part"
+            part.write_text(dumps(self.record, indent=1) + "\n", encoding="utf-8")
+            part.replace(self.spec.output / RUN_FILE)
         return self.record
 
     def warn(self, message: str) -> None:
@@ -83,7 +87,8 @@ def run(spec: RunSpec, adapters: Callable[[System, base.Context], base.Adapter] 
     make = adapters or (lambda system, context: base.create(system.kind, system.model_args, context))
     state = _open(spec)
     try:
-        return _run(state, make)
+        with processes.locked(spec.output, spec.world):
+            return _run(state, make)
     except AnotherRun:
         _restore(state)
         raise
@@ -104,7 +109,7 @@ def run(spec: RunSpec, adapters: Callable[[System, base.Context], base.Adapter] 
 
 def _restore(state: _State) -> None:
     """A refusal leaves the record of the run that is there."""
-    if state.earlier is not None:
+    if state.earlier is not None and state.spec.world.leads:
         (state.spec.output / RUN_FILE).write_bytes(state.earlier)
 
 
@@ -118,7 +123,7 @@ def _end(state: _State, status: Literal["error", "interrupted"], message: str | 
 def _open(spec: RunSpec) -> _State:
     try:
         spec.output.mkdir(parents=True, exist_ok=True)
-        probe = spec.output / ".write-test"
+        probe = spec.output / f".write-test.{spec.world.rank}"
         probe.write_bytes(b"")
         probe.unlink()
         path = spec.output / RUN_FILE
@@ -138,14 +143,15 @@ def _open(spec: RunSpec) -> _State:
         source=provenance.source(),
         hardware=provenance.hardware(spec.device),
         settings={
-            "batch_size": spec.batch_size,
+            "batch_size": "auto" if spec.auto_batch else spec.batch_size,
+            "world_size": spec.world.size,
             "device": spec.device,
             "data_roots": [str(root) for root in spec.data_roots],
             "cache": str(spec.cache) if spec.cache else None,
             **spec.options.describe(),
         },
     )
-    return _State(spec, record, Progress(spec.verbosity), time.monotonic(), earlier)
+    return _State(spec, record, Progress(spec.verbosity if spec.world.leads else 0), time.monotonic(), earlier)
 
 
 def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) -> RunRecord:
@@ -157,36 +163,56 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
         kinds = {request.question_type for request in planned[suite.name]}
         say.note(f"{suite.caption}: {len(planned[suite.name]):,} requests ({', '.join(sorted(kinds))})")
     config = to_json(configuration(spec, planned, systems))
-    resumed, known = check_continues(spec.output, config)
-    state.save(config=config, tasks=describe_tasks(spec, planned), resumed=resumed, systems=known)
-    write_requests(spec.output, planned)
+    if spec.world.leads:
+        resumed, known = check_continues(spec.output, config)
+        tasks, data = describe_tasks(spec, planned, workspace.left_out), provenance.data(workspace, planned)
+        state.save(config=config, tasks=tasks, data=data, resumed=resumed, systems=known)
+        write_requests(spec.output, planned)
+    else:  # not before process 0 has found the folder to be this run's
+        processes.wait_for("begun", lambda: same_run(spec.output, config), spec.output)
     metrics = {suite.name: [] if spec.predict_only else load_metrics(suite.metric_names) for suite in spec.suites}
-    context = base.Context(workspace, spec.seed, spec.device, spec.batch_size, spec.cache, state.warn)
-    answers: dict[tuple[str, str], dict[str, Prediction]] = {}
+    context = base.Context(
+        workspace,
+        seed=spec.seed,
+        device=spec.device,
+        batch_size=spec.batch_size,
+        auto_batch=spec.auto_batch,
+        cache=spec.cache,
+        warn=state.warn,
+    )
     for system in systems:
         adapter = make(system, context)
-        _check_description(state, system, to_json(adapter.describe()))
+        description = to_json(adapter.describe())
+        _check_description(state, system, description)
         for suite in spec.suites:
             began = time.monotonic()
-            requests = planned[suite.name]
-            task = base.Task(
-                suite.name,
-                suite.kind,
-                requests,
-                suite.generation.max_new_tokens,
-                lambda suite=suite: build_requests(suite, workspace, split=suite.train_split),  # type: ignore[misc]
-                needs_option_scores(suite.metric_names),
-            )
-            answers[suite.name, system.name] = _predict(state, system, adapter, task, metrics[suite.name])
+            task = base.task_of(suite, planned[suite.name], workspace)
+            cache = AnswerCache(spec.cache, system.kind, adapter, description, workspace)
+            ask(system, adapter, task, metrics[suite.name], cache=cache, output=spec.output, world=spec.world, say=say)
             state.timing[f"{suite.name}/{system.name}_s"] = round(time.monotonic() - began, 3)
+            if cache.hits:
+                state.cached[f"{suite.name}/{system.name}"] = cache.hits
             state.save(hardware=provenance.hardware(spec.device))
+    if not spec.world.leads:
+        return state.record
+    answers = {
+        (suite.name, system.name): gather(suite.name, system, planned[suite.name], spec.output, state.warn)
+        for system in systems
+        for suite in spec.suites
+    }
+    settings = {**state.record.settings, "notes": state.notes, "answers_from_cache": state.cached}
+    state.save(settings=settings)
     if spec.predict_only:
         return state.save(status="predicted", finished=provenance.now())
     return _score(state, planned, systems, answers, metrics)
 
 
 def _check_description(state: _State, system: System, description: Any) -> None:
-    known = dict(state.record.systems.get(system.name) or {}).get("model", description)
+    if state.spec.world.leads:
+        known = dict(state.record.systems.get(system.name) or {}).get("model", description)
+    else:
+        output = state.spec.output
+        known = processes.wait_for(f"loaded {system.name}", lambda: described(output, system.name), output)
     if known != description:
         shown = "; ".join(changes(known, description)[:3])
         raise AnotherRun(
@@ -199,63 +225,6 @@ def _check_description(state: _State, system: System, description: Any) -> None:
         system.name: {"kind": system.kind, "model_args": dict(system.model_args), "model": description},
     }
     state.save(systems=systems)
-
-
-def _predict(
-    state: _State, system: System, adapter: base.Adapter, task: base.Task, metrics: Sequence[Metric]
-) -> dict[str, Prediction]:
-    """Asks what is not answered yet; every answer is on disk before the next is taken."""
-    wanted = {request.id: request for request in task.requests}
-    with SampleLog(state.spec.output / task.name / system.name / SAMPLES_FILE) as log:
-        pending = [request for request in task.requests if request.id not in log.done]
-        if len(pending) < len(wanted):
-            state.say.note(
-                f"{task.name}/{system.name}: {len(wanted) - len(pending):,} of {len(wanted):,} are already answered"
-            )
-        if pending:
-            open_ids = {request.id for request in pending}
-            with state.say.bar(f"{task.name}/{system.name}", len(pending)) as step:
-                for prediction in adapter.predict(pending, task):
-                    if prediction.id not in open_ids:
-                        raise DataError(
-                            f"answered {prediction.id!r} twice or unasked",
-                            where=f"model {system.kind}",
-                            remedy="Correct the adapter.",
-                        )
-                    open_ids.discard(prediction.id)
-                    log.append(_sample(wanted[prediction.id], prediction, metrics))
-                    step()
-            if open_ids:
-                raise DataError(
-                    f"left {len(open_ids):,} requests unanswered",
-                    where=f"model {system.kind}",
-                    remedy="Correct the adapter.",
-                )
-        found = {key: sample.prediction for key, sample in log.done.items() if key in wanted}
-    _count_failures(state, system, task, list(found.values()))
-    return found
-
-
-def _sample(request: Request, prediction: Prediction, metrics: Sequence[Metric]) -> Sample:
-    scores: dict[str, float] = {}
-    for metric in metrics:
-        scores.update(metric.sample_scores(sample_statistics(metric, prediction, request)))
-    return Sample(request, prediction, scores)
-
-
-def _count_failures(state: _State, system: System, task: base.Task, predictions: Sequence[Prediction]) -> None:
-    failed = [prediction for prediction in predictions if prediction.error]
-    if failed:
-        state.warn(
-            f"{task.name}/{system.name}: {len(failed):,} of {len(predictions):,} requests have no answer and count as "
-            f"wrong (first: {failed[0].error})"
-        )
-    if system.kind != "predictions" and len(failed) > MAX_FAILED_SHARE * len(predictions):
-        raise DataError(
-            f"{len(failed):,} of {len(predictions):,} requests failed; the first: {failed[0].error}",
-            where=f"{task.name}/{system.name}",
-            remedy=f"Mend the data; at most {MAX_FAILED_SHARE:.0%} may fail.",
-        )
 
 
 def _score(
@@ -292,7 +261,6 @@ def _score(
         figures=tuple(figures),
         differences=tuple(correct_for_many(differences)),
         signatures=signatures,
-        settings={**state.record.settings, "notes": state.notes},
     )
     text = tables.markdown(record, title=shlex.join(record.command))
     (state.spec.output / RESULTS_FILE).write_text(text, encoding="utf-8")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -33,25 +34,71 @@ def read_samples(path: Path) -> Iterator[Sample]:
                 ) from None
 
 
+def shard_file(folder: Path, rank: int) -> Path:
+    """Where process `rank` appends: samples.jsonl, samples.1.jsonl, ..."""
+    return folder / (SAMPLES_FILE if rank == 0 else f"samples.{rank}.jsonl")
+
+
+def shards(folder: Path) -> list[Path]:
+    """The sample files of all processes, of this start of the run or an earlier one."""
+    first = [folder / SAMPLES_FILE] if (folder / SAMPLES_FILE).exists() else []
+    return [*first, *sorted(folder.glob("samples.*.jsonl"))]
+
+
+def shard_size(folder: Path) -> int:
+    """Bytes in all sample files: whether anything was appended."""
+    return sum(path.stat().st_size for path in shards(folder))
+
+
+def answered(folder: Path) -> dict[str, Sample]:
+    """Id -> sample over all processes' files.
+
+    samples.jsonl comes last: a file that process 0 has just removed was merged into it.
+    """
+    found: dict[str, Sample] = {}
+    for path in reversed(shards(folder)):
+        with suppress(FileNotFoundError):
+            for sample in read_samples(path):
+                found.setdefault(sample.request.id, sample)
+    return found
+
+
+def merge(folder: Path, samples: Mapping[str, Sample], order: Sequence[str]) -> None:
+    """Writes samples.jsonl in `order` and removes the other processes' files; a kill leaves all or more of it.
+
+    The file is then the same whatever the order of the answers, the count of processes and the kills between.
+    """
+    target = folder / SAMPLES_FILE
+    lines = b"".join(dumps(samples[key]).encode("utf-8") + b"\n" for key in order)
+    if not target.exists() or target.read_bytes() != lines:
+        part = folder / f"{SAMPLES_FILE}.part"
+        part.write_bytes(lines)
+        part.replace(target)
+    for path in shards(folder):
+        if path != target:
+            path.unlink()
+
+
 class SampleLog:
-    """An open samples.jsonl: what it held when it was opened, and a place to append.
+    """An open samples file: what is answered already, by any process, and a place to append.
 
     Args:
-        path: the file; made if absent. A half-written last line is cut off before anything is appended.
+        folder: of one system and task; made if absent. A half-written last line is cut off before anything is appended.
+        rank: the process that appends.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.folder, self.rank, self.path = folder, rank, shard_file(folder, rank)
         self.done: dict[str, Sample] = {}
         self._stream: IO[bytes] | None = None
 
     def __enter__(self) -> SampleLog:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             _cut_half_line(self.path)
-            for sample in read_samples(self.path):
-                self.done.setdefault(sample.request.id, sample)
-        self._stream = self.path.open("ab")
+        self.done = answered(self.folder)
+        if self.rank == 0:  # others make theirs with the first answer: process 0 may have merged already
+            self._stream = self.path.open("ab")
         return self
 
     def __exit__(
@@ -62,7 +109,8 @@ class SampleLog:
 
     def append(self, sample: Sample) -> None:
         """Writes one line and hands it to the operating system, so that it outlives this process."""
-        assert self._stream is not None, "the log is open only inside `with`"
+        if self._stream is None:
+            self._stream = self.path.open("ab")
         self._stream.write(dumps(sample).encode("utf-8") + b"\n")
         self._stream.flush()
         self.done[sample.request.id] = sample

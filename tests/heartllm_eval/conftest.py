@@ -37,7 +37,7 @@ def spec(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSp
         return invented_requests(split or suite.split)
 
     monkeypatch.setattr("heartllm_eval.planning.build_requests", build)
-    monkeypatch.setattr("heartllm_eval.runner.build_requests", build)
+    monkeypatch.setattr("heartllm_eval.models.base.build_requests", build)
     return RunSpec(
         model="echo",
         suites=(suite,),

@@ -65,7 +65,7 @@ def test_a_whole_run(spec: RunSpec) -> None:
     assert told["versions"]["numpy"]
     assert told["hardware"]["cores"] >= 1
     assert told["peak_memory_mb"] > 0
-    assert set(told["signatures"]) == {"exact_match.strict", "exact_match.official_llm", "exact_match.heartllm"}
+    assert set(told["signatures"]) >= {"exact_match.strict", "exact_match.official_llm", "exact_match.heartllm"}
 
 
 def test_the_tables_say_what_they_are(spec: RunSpec) -> None:
@@ -253,6 +253,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from heartllm_eval import planning, runner, testing
+from heartllm_eval.models import base
 from heartllm_eval.scoring import Options
 from heartllm_eval.suite import Suite
 
@@ -263,7 +264,7 @@ class Slow(testing.Echo):
             yield prediction
 
 build = lambda suite, workspace, *, split=None: testing.invented_requests(split or suite.split)
-planning.build_requests = runner.build_requests = build
+planning.build_requests = base.build_requests = build
 suite = Suite(version=1, name="invented_qa", title="T", kind="qa", dataset="ptbxl")
 spec = planning.RunSpec("echo", (suite,), Path(sys.argv[1]), options=Options(resamples=100), verbosity=0)
 runner.run(spec, lambda system, context: Slow())

@@ -34,10 +34,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from heartllm.errors import UsageError
+from heartllm_eval.metrics import needs_option_scores
 from heartllm_eval.models.batching import Batches
-from heartllm_eval.requests import Workspace
+from heartllm_eval.requests import Workspace, build_requests
 from heartllm_eval.schema import Kind, Prediction, Request
-from heartllm_eval.suite import Reader
+from heartllm_eval.suite import Reader, Suite
 
 ENTRY_POINTS = "heartllm_eval.models"
 BUILT_IN = {
@@ -103,8 +104,29 @@ class Task:
     reader: Reader = field(default_factory=Reader)
 
 
+def task_of(suite: Suite, requests: Sequence[Request], workspace: Workspace) -> Task:
+    """The task of asking a suite's requests."""
+    return Task(
+        suite.name,
+        suite.kind,
+        requests,
+        suite.generation.max_new_tokens,
+        lambda: build_requests(suite, workspace, split=suite.train_split),
+        needs_option_scores(suite.metric_names),
+        suite.reader,
+    )
+
+
 class Adapter(Protocol):
-    """A model."""
+    """A model.
+
+    An adapter may also have:
+
+    - `answers_version`, a number that is raised when it would answer the same request otherwise: its answers are then
+      kept by `--use_cache`, under a key of this number, its description and the request. None: they are not kept.
+    - `prompt(request, task) -> str`, what `--write_out` shows.
+    - `prompt_tokens(request, task) -> int`, what `--dry-run` adds up.
+    """
 
     def describe(self) -> Mapping[str, Any]:
         """What tells this model from another (hashes, versions). A run is continued only by the same description."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,9 @@ from heartllm_eval.schema import Prediction, Request, digest
 from heartllm_eval.suite import Reader
 
 Codes = npt.NDArray[np.int64]
+ANSWERS_VERSION = 1  # of prompts and decoding: cached answers of another version are not used
+CODES = 313  # of ten seconds
+_CODES = re.compile(r"(?:<ecg_\d+>){2,}")
 ECG_MODES = ("true", "shuffled", "none")
 
 
@@ -46,6 +50,8 @@ class HeartLLM:
             )
         self.context, self.ecg = context, ecg
         self.responder = _responder(Path(checkpoint), context.device, int(threads) if threads else None)
+        # Of the shuffled control an answer also depends on what else is asked.
+        self.answers_version = ANSWERS_VERSION if ecg != "shuffled" else None
         self._codes: dict[tuple[str, str, Reader], Codes | str] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -54,6 +60,7 @@ class HeartLLM:
             "fingerprint": self.responder.fingerprint,
             "codec": self.responder.codec_hash,
             "ecg": self.ecg,
+            "dtype": self.responder.dtype,
         }
         return {**shown, "seed": self.context.seed} if self.ecg == "shuffled" else shown
 
@@ -84,6 +91,29 @@ class HeartLLM:
                     asked.append((request, item))
             for (request, item), text in batches.run(asked, answer):
                 yield Prediction(request.id, text, None, self._ranked(request, item) if task.score_options else None)
+
+    def prompt(self, request: Request, task: Task) -> str:
+        """The whole prompt, with the ECG's codes shortened."""
+        prompts: Any = importlib.import_module("heartllm.language.prompts")
+        item = self._item(request, task, {})
+        if isinstance(item, str):
+            return f"(not asked: {item})"
+        config = self.responder.config
+        codes = None if config.blind else item.codes
+        features = item.features if config.features else ""
+        text = str(prompts.prompt_text(features, codes, item.question, config.layout))
+        return _CODES.sub(lambda run: f"[{run.group().count('>')} codes]", text)
+
+    def prompt_tokens(self, request: Request, task: Task) -> int:
+        """The length of the prompt; an ECG counts 313 codes and two marks."""
+        prompts: Any = importlib.import_module("heartllm.language.prompts")
+        config, vocabulary = self.responder.config, self.responder.generator.vocabulary
+        seen = len(request.record_ids) if self.ecg != "none" and not config.blind else 0
+        codes = np.zeros((seen, CODES), np.int64) if seen else None
+        question = request.question if request.kind == "qa" else None
+        inside = question if config.layout == "question-first" else None
+        prefix, _ = prompts.prefix_ids(vocabulary, request.background if config.features else "", codes, inside)
+        return len(prefix) + len(prompts.prompt_ids(vocabulary, question, config.layout))
 
     def _item(self, request: Request, task: Task, donors: Mapping[str, str]) -> Any:
         """What the responder is asked; of a request about a bad recording, what is wrong."""
