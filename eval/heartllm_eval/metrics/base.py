@@ -99,6 +99,9 @@ class MeanMetric(Metric):
         return mean
 
 
+CHUNK = 4096  # texts looked at together; bounds memory
+
+
 class ReportMetric(Metric):
     """A metric of texts, each compared with one or several references; it is computed for many at once.
 
@@ -135,4 +138,20 @@ class ReportMetric(Metric):
         return np.concatenate(parts)
 
 
-CHUNK = 8192  # texts looked at together; bounds memory
+class BestOfReferences(MeanMetric, ReportMetric):
+    """The mean over samples of a text's score with its best reference, figure by figure."""
+
+    @abstractmethod
+    def pair_scores(self, hypotheses: Sequence[str], references: Sequence[str]) -> Array:
+        """Scores (0 to 1) of texts with one reference each, (pairs, figures)."""
+
+    def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
+        counts = np.array([len(texts) for texts in references])
+        flat = [text for texts in references for text in texts]
+        repeated = [text for text, count in zip(hypotheses, counts.tolist(), strict=True) for _ in range(count)]
+        scores = self.pair_scores(repeated, flat)
+        best: Array = np.zeros((len(hypotheses), len(self.figures) + 1))
+        starts = np.cumsum(counts) - counts
+        best[counts > 0, :-1] = np.maximum.reduceat(scores, starts[counts > 0]) if len(flat) else 0.0
+        best[counts > 0, -1] = 1.0
+        return best

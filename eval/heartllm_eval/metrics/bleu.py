@@ -1,64 +1,90 @@
-"""BLEU-1 to 4: the mean of sentence scores (`heartllm` profile) and the corpus score (`standard` profile)."""
+"""BLEU-1 to 4: the mean of sentence scores (`heartllm` profile) and the corpus score (`standard` profile).
+
+N-grams are counted once for all orders and for many pairs at once; tests hold the scores against NLTK and sacreBLEU.
+"""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from heartllm_eval.metrics.base import Array, MeanMetric, Metric, Signature
-from heartllm_eval.schema import Request
+from heartllm_eval.metrics.base import Array, MeanMetric, ReportMetric, Signature
+from heartllm_eval.metrics.forms import AS_IS, TextForm
+from heartllm_eval.metrics.pairs import TokenPairs, ngram_overlaps
 
 MAX_ORDER = 4
 # The weights that HeartLLM's authors pass to NLTK; those of BLEU-3 add up to 0.99.
 HEARTLLM_WEIGHTS = ((1.0,), (0.5, 0.5), (0.33, 0.33, 0.33), (0.25, 0.25, 0.25, 0.25))
 METHOD1_EPSILON = 0.1  # NLTK's smoothing method 1 (Chen and Cherry 2014) puts this in place of a count of 0
 
+Tokens = Sequence[str]
 
-def _ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+
+def _ngrams(tokens: Tokens, order: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
 
 
-def sentence_bleu(references: Sequence[Sequence[str]], hypothesis: Sequence[str]) -> tuple[float, ...]:
-    """BLEU-1 to 4 (0 to 1) of one tokenised sentence with NLTK's smoothing method 1 and `HEARTLLM_WEIGHTS`.
-
-    Equal to `nltk.translate.bleu_score.sentence_bleu`, which counts every n-gram anew for each of the four.
-    """
-    precisions: list[float] = []
+def _matches(hypothesis: Tokens, references: Sequence[Tokens]) -> list[float]:
+    """Clipped n-gram matches with several references: each n-gram counts as often as in the one that has most of it."""
+    found = []
     for order in range(1, MAX_ORDER + 1):
-        counts = _ngrams(hypothesis, order)
         limits: Counter[tuple[str, ...]] = Counter()
         for reference in references:
             limits |= _ngrams(reference, order)
-        matched = sum(min(count, limits[gram]) for gram, count in counts.items())
-        if order == 1 and matched == 0:
-            return (0.0,) * MAX_ORDER
-        precisions.append((matched or METHOD1_EPSILON) / max(1, len(hypothesis) - order + 1))
-    length = len(hypothesis)
-    closest = min((abs(len(reference) - length), len(reference)) for reference in references)[1]
-    brevity = 1.0 if length > closest else math.exp(1 - closest / length)
-    return tuple(
-        brevity
-        * math.exp(math.fsum(weight * math.log(value) for weight, value in zip(weights, precisions, strict=False)))
-        for weights in HEARTLLM_WEIGHTS
-    )
+        found.append(float((_ngrams(hypothesis, order) & limits).total()))
+    return found
 
 
-class SentenceBLEU(MeanMetric):
+def counts(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> tuple[Array, Array]:
+    """Clipped n-gram matches (samples, 4), and the lengths (samples, 2) of each text and of its closest reference.
+
+    Of two references that are equally close, the shorter one is taken. Without any reference its length is 0.
+    """
+    alone = [texts[0] if texts else () for texts in references]
+    pairs = TokenPairs(hypotheses, alone)
+    matched = ngram_overlaps(pairs, MAX_ORDER)[0]
+    lengths = np.stack([pairs.hypothesis_lengths, pairs.reference_lengths], axis=1).astype(np.float64)
+    for row, (tokens, texts) in enumerate(zip(hypotheses, references, strict=True)):
+        if len(texts) > 1:
+            matched[row] = _matches(tokens, texts)
+            lengths[row, 1] = min((abs(len(text) - len(tokens)), len(text)) for text in texts)[1]
+    return matched, lengths
+
+
+def ngram_totals(lengths: Array) -> Array:
+    """How many n-grams texts of these lengths (samples,) have, (samples, 4)."""
+    totals: Array = np.maximum(lengths[:, None] - np.arange(MAX_ORDER), 0)
+    return totals
+
+
+def sentence_bleu(matched: Array, lengths: Array) -> Array:
+    """BLEU-1 to 4 (samples, 4), 0 to 1, with NLTK's smoothing method 1 and `HEARTLLM_WEIGHTS`, from `counts`.
+
+    Equal to `nltk.translate.bleu_score.sentence_bleu`.
+    """
+    precision = np.where(matched > 0, matched, METHOD1_EPSILON) / np.maximum(ngram_totals(lengths[:, 0]), 1)
+    weights = np.array([row + (0.0,) * (MAX_ORDER - len(row)) for row in HEARTLLM_WEIGHTS])
+    longer = lengths[:, 0] > lengths[:, 1]
+    brevity = np.exp(np.where(longer, 0.0, 1 - lengths[:, 1] / np.maximum(lengths[:, 0], 1)))
+    # No matrix product: its last digit would depend on how many samples are scored together.
+    scores: Array = brevity[:, None] * np.exp((np.log(precision)[:, None, :] * weights).sum(axis=-1))
+    return np.where(matched[:, :1] > 0, scores, 0.0)
+
+
+class SentenceBLEU(MeanMetric, ReportMetric):
     """As HeartLLM's authors score: NLTK sentence BLEU, method 1, on tokens split at white space, averaged."""
 
-    name = "bleu.heartllm"
-    kind = "report"
+    family, profile = "bleu", "heartllm"
     figures = ("bleu1", "bleu2", "bleu3", "bleu4")
 
     @property
     def signature(self) -> Signature:
         return Signature(
             metric="bleu",
-            profile="heartllm",
+            **self.form.parts(self.profile),
             case="mixed",
             tok="whitespace",
             smooth="method1",
@@ -66,22 +92,23 @@ class SentenceBLEU(MeanMetric):
             agg="mean",
         )
 
-    def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
-        return *sentence_bleu([reference.split() for reference in request.references], prediction.split()), 1.0
+    def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
+        found = counts([text.split() for text in hypotheses], [[text.split() for text in part] for part in references])
+        counted = np.array([[float(len(texts) > 0)] for texts in references])
+        return np.hstack([sentence_bleu(*found), counted])
 
 
-class CorpusBLEU(Metric):
+class CorpusBLEU(ReportMetric):
     """sacreBLEU's corpus BLEU. Statistics: matched n-grams (4), all n-grams (4), length, reference length."""
 
-    name = "bleu.standard"
-    kind = "report"
+    family, profile = "bleu", "standard"
     figures = ("bleu1", "bleu2", "bleu3", "bleu4")
 
-    def __init__(self) -> None:
-        from sacrebleu.metrics.bleu import BLEU
+    def __init__(self, form: TextForm = AS_IS) -> None:
+        super().__init__(form)
+        from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-        # effective_order only changes sentence scores, which are not used here; without it every call warns.
-        self._bleu: Any = BLEU(effective_order=True)
+        self._tokenizer: Any = Tokenizer13a()
 
     @property
     def signature(self) -> Signature:
@@ -89,7 +116,7 @@ class CorpusBLEU(Metric):
 
         return Signature(
             metric="bleu",
-            profile="standard",
+            **self.form.parts(self.profile),
             case="mixed",
             tok="13a",
             smooth="exp",
@@ -97,9 +124,15 @@ class CorpusBLEU(Metric):
             sacrebleu=__version__,
         )
 
-    def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
-        found = self._bleu.sentence_score(prediction, list(request.references))
-        return tuple(map(float, (*found.counts, *found.totals, found.sys_len, found.ref_len)))
+    def _tokens(self, text: str) -> list[str]:
+        tokens: list[str] = self._tokenizer(text.rstrip()).split()
+        return tokens
+
+    def rows(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Array:
+        matched, lengths = counts(
+            [self._tokens(text) for text in hypotheses], [[self._tokens(text) for text in part] for part in references]
+        )
+        return np.hstack([matched, ngram_totals(lengths[:, 0]), lengths])
 
     def score(self, totals: Array) -> Array:
         correct, total = totals[..., :MAX_ORDER], totals[..., MAX_ORDER : 2 * MAX_ORDER]

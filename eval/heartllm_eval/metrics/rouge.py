@@ -1,85 +1,96 @@
-"""ROUGE-1, 2 and L (F): as the `rouge` 1.0.1 package has them (`heartllm`), and as rouge-score has (`standard`)."""
+"""ROUGE-1, 2 and L (F): as the `rouge` 1.0.1 package has them (`heartllm`), and as rouge-score has (`standard`).
+
+Both are computed here for many pairs at once; tests hold them against the two packages.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import chain, pairwise
 from typing import Any
 
-from heartllm_eval.metrics.base import MeanMetric, Signature
-from heartllm_eval.schema import Request
+import numpy as np
 
-FIGURES = ("rouge1", "rouge2", "rougeL")
+from heartllm_eval.metrics.base import Array, BestOfReferences, Signature
+from heartllm_eval.metrics.pairs import Ints, TokenPairs, lcs_lengths, lcs_words, ngram_overlaps
+
 _EPSILON = 1e-8  # keeps that package's F measure from dividing by zero, and lowers every score by as much
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+class _ROUGE(BestOfReferences):
+    family = "rouge"
+    figures = ("rouge1", "rouge2", "rougeL")
 
 
 def _sentences(text: str) -> list[list[str]]:
     # A sentence of white space only is kept, as one empty word: that is what the package does.
-    return [" ".join(part.split()).split(" ") for part in text.split(".") if part]
+    if "." not in text:
+        return [text.split() or [""]] if text else []
+    return [part.split() or [""] for part in text.split(".") if part]
 
 
-def _f_measure(overlap: int, hypothesis: int, reference: int) -> float:
-    precision = overlap / hypothesis if hypothesis else 0.0
-    recall = overlap / reference if reference else 0.0
-    return 2.0 * (precision * recall / (precision + recall + _EPSILON))
+def _sentence_pairs(pairs: TokenPairs, ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[TokenPairs, Ints]:
+    """Every sentence of a text with every one of its reference, and which pair of texts they are of."""
+    sizes = [np.array([len(parts) for parts in side], np.int64) for side in (ours, theirs)]
+    number = sizes[0] * sizes[1]
+    owner = np.repeat(np.arange(len(ours)), number)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
+    across = np.maximum(sizes[1], 1)[owner]
+    spans, first = [], 0
+    for side, size, index in zip((ours, theirs), sizes, (place // across, place % across), strict=True):
+        lengths = np.array([len(part) for parts in side for part in parts], np.int64)
+        starts = first + np.cumsum(lengths) - lengths
+        chosen = (np.cumsum(size) - size)[owner] + index
+        spans.append((starts[chosen], lengths[chosen]))
+        first += int(lengths.sum())
+    return pairs.spans(*spans), owner
 
 
-def _ngram_set(words: Sequence[str], order: int) -> set[tuple[str, ...]]:
-    return set(zip(*(words[start:] for start in range(order)), strict=False))
+def _distinct(words: Sequence[str]) -> tuple[int, int]:
+    """The numbers of distinct words and pairs of neighbours."""
+    number = len(set(words))
+    if number == len(words):
+        return number, max(number - 1, 0)
+    return number, len(set(pairwise(words)))
 
 
-def _lcs_words(reference: Sequence[str], hypothesis: Sequence[str]) -> set[str]:
-    """The words of one longest common subsequence: on equal lengths the walk back drops a word of the hypothesis."""
-    rows = [[0] * (len(hypothesis) + 1)]
-    for word in reference:
-        above, row = rows[-1], [0]
-        for column, other in enumerate(hypothesis):
-            row.append(above[column] + 1 if word == other else max(above[column + 1], row[column]))
-        rows.append(row)
-    found, i, j = set(), len(reference), len(hypothesis)
-    while i and j:
-        if reference[i - 1] == hypothesis[j - 1]:
-            found.add(reference[i - 1])
-            i, j = i - 1, j - 1
-        elif rows[i - 1][j] > rows[i][j - 1]:
-            i -= 1
-        else:
-            j -= 1
-    return found
-
-
-def rouge_1_0_1(hypothesis: str, reference: str) -> tuple[float, float, float]:
-    """F of ROUGE-1, 2 and L (0 to 1) under the semantics of PyPI's `rouge` 1.0.1.
+def rouge_1_0_1(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
+    """F of ROUGE-1, 2 and L (0 to 1) under the semantics of PyPI's `rouge` 1.0.1, (pairs, 3).
 
     Texts are split at periods; n-grams and the words of common subsequences are counted as sets, over all pairs of
     sentences together. An empty hypothesis or reference, where the package raises ValueError, scores 0.
     """
-    ours, theirs = _sentences(hypothesis), _sentences(reference)
-    if not ours or not theirs:
-        return 0.0, 0.0, 0.0
-    our_words, their_words = [word for part in ours for word in part], [word for part in theirs for word in part]
-    scores = []
-    for order in (1, 2):
-        found, wanted = _ngram_set(our_words, order), _ngram_set(their_words, order)
-        scores.append(_f_measure(len(found & wanted), len(found), len(wanted)))
-    common: set[str] = set()
-    for wanted_sentence in theirs:
-        for sentence in ours:
-            common |= _lcs_words(wanted_sentence, sentence)
-    return scores[0], scores[1], _f_measure(len(common), len(set(our_words)), len(set(their_words)))
+    ours, theirs = [_sentences(text) for text in hypotheses], [_sentences(text) for text in references]
+    words = [
+        [parts[0] if len(parts) == 1 else list(chain.from_iterable(parts)) for parts in side] for side in (ours, theirs)
+    ]
+    pairs = TokenPairs(*words)
+    common: Array = np.zeros((len(ours), 3))
+    common[:, :2] = ngram_overlaps(pairs, 2)[1]
+    sentences, owner = _sentence_pairs(pairs, ours, theirs)
+    pair, word = lcs_words(sentences)
+    vocabulary = max(1, len(pairs.words))
+    found = np.unique(owner[pair] * vocabulary + word) // vocabulary
+    common[:, 2] = np.bincount(found, minlength=len(ours))
+    # ROUGE-L divides by the numbers of distinct words, as ROUGE-1 does.
+    sizes = [np.array(list(map(_distinct, side)), np.int64).reshape(-1, 2)[:, [0, 1, 0]] for side in words]
+    precision, recall = (common / np.maximum(size, 1) for size in sizes)
+    scores: Array = 2.0 * (precision * recall / (precision + recall + _EPSILON))
+    return scores
 
 
-class SetROUGE(MeanMetric):
+class SetROUGE(_ROUGE):
     """As HeartLLM's authors score: F of the `rouge` 1.0.1 package, averaged; the best of several references."""
 
-    name = "rouge.heartllm"
-    kind = "report"
-    figures = FIGURES
+    profile = "heartllm"
 
     @property
     def signature(self) -> Signature:
         return Signature(
             metric="rouge",
-            profile="heartllm",
+            **self.form.parts(self.profile),
             case="mixed",
             tok="whitespace",
             split="[.]",
@@ -88,37 +99,37 @@ class SetROUGE(MeanMetric):
             agg="mean",
         )
 
-    def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
-        scores = [rouge_1_0_1(prediction, reference) for reference in request.references]
-        return *(max(column) for column in zip(*scores, strict=True)), 1.0
+    def pair_scores(self, hypotheses: Sequence[str], references: Sequence[str]) -> Array:
+        return rouge_1_0_1(hypotheses, references)
 
 
-class StandardROUGE(MeanMetric):
+class StandardROUGE(_ROUGE):
     """Google's rouge-score without stemming: lower case, letters and digits only; the best of several references."""
 
-    name = "rouge.standard"
-    kind = "report"
-    figures = FIGURES
-
-    def __init__(self) -> None:
-        from rouge_score.rouge_scorer import RougeScorer
-
-        self._scorer: Any = RougeScorer(list(FIGURES), use_stemmer=False)
+    profile = "standard"
 
     @property
     def signature(self) -> Signature:
-        from importlib.metadata import version
-
         return Signature(
             metric="rouge",
-            profile="standard",
+            **self.form.parts(self.profile),
             case="lower",
             tok="a-z0-9",
             stem="no",
+            like="rouge-score-0.1.2",
             agg="mean",
-            rouge_score=version("rouge-score"),
         )
 
-    def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
-        scores = [self._scorer.score(reference, prediction) for reference in request.references]
-        return *(max(float(score[figure].fmeasure) for score in scores) for figure in FIGURES), 1.0
+    def pair_scores(self, hypotheses: Sequence[str], references: Sequence[str]) -> Array:
+        pairs = TokenPairs(
+            [_WORD.findall(text.lower()) for text in hypotheses], [_WORD.findall(text.lower()) for text in references]
+        )
+        common: Array = np.zeros((len(pairs), 3))
+        common[:, :2] = ngram_overlaps(pairs, 2)[0]
+        common[:, 2] = lcs_lengths(pairs)
+        fewer = np.array([0, 1, 0])
+        found = np.maximum(pairs.hypothesis_lengths[:, None] - fewer, 1)
+        wanted = np.maximum(pairs.reference_lengths[:, None] - fewer, 1)
+        precision, recall = common / found, common / wanted
+        scores: Array = 2 * precision * recall / np.where(common > 0, precision + recall, 1.0)
+        return scores
