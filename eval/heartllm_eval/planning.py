@@ -15,9 +15,11 @@ from heartllm_eval.requests import Workspace, build_requests, limit_requests, pa
 from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
 from heartllm_eval.scoring import Options
 from heartllm_eval.suite import Suite
+from heartllm_eval.systems import MODEL as MODEL
+from heartllm_eval.systems import System as System
+from heartllm_eval.systems import with_controls
 
 RUN_FILE, REQUESTS_FILE = "run.json", "requests.jsonl"
-MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,12 @@ class RunSpec:
     device: str = "cpu"
     cache: Path | None = None
     controls: bool = False
+    control_names: tuple[str, ...] | None = None
     blind: Path | None = None
     predict_only: bool = False
     options: Options = field(default_factory=Options)
     verbosity: int = 1
     command: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class System:
-    """A model or control of a run: its name in the tables, and how to make it."""
-
-    name: str
-    kind: str
-    model_args: Mapping[str, str]
 
 
 def plan(spec: RunSpec, workspace: Workspace) -> dict[str, list[Request]]:
@@ -64,24 +58,10 @@ def plan(spec: RunSpec, workspace: Workspace) -> dict[str, list[Request]]:
 
 
 def systems_of(spec: RunSpec, warn: Callable[[str], None]) -> list[System]:
-    """The model, then its controls: majority; for a HeartLLM checkpoint also one trained blind, and shuffled ECGs."""
-    systems = [System(MODEL, spec.model, spec.model_args)]
-    if not spec.controls:
-        return systems
-    if spec.model != "majority":
-        systems.append(System("majority", "majority", {}))
-    if spec.model == "heartllm" and spec.model_args.get("ecg", "true") == "true" and "checkpoint" in spec.model_args:
-        blind = spec.blind or Path(spec.model_args["checkpoint"]) / "blind"
-        if blind.is_dir():
-            systems.append(System("blind", "heartllm", {**spec.model_args, "checkpoint": str(blind), "ecg": "none"}))
-        elif spec.blind:
-            raise UsageError(
-                "no such folder", where=f"--blind {blind}", remedy="Name the checkpoint that was trained without ECGs."
-            )
-        else:
-            warn(f"no blind control: {blind} is absent, and no --blind DIR was given")
-        systems.append(System("shuffled", "heartllm", {**spec.model_args, "ecg": "shuffled"}))
-    return systems
+    """The model, then its controls (see `heartllm_eval.systems`)."""
+    return with_controls(
+        spec.model, spec.model_args, controls=spec.controls, names=spec.control_names, blind=spec.blind, warn=warn
+    )
 
 
 def configuration(spec: RunSpec, planned: Mapping[str, Sequence[Request]], systems: Sequence[System]) -> dict[str, Any]:

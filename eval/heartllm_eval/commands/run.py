@@ -70,6 +70,12 @@ def run(
         bool | None,
         typer.Option("--controls/--no_controls", help="Evaluate controls beside the model (default: for heartllm)."),
     ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control", help="Exactly these: majority, constant, retrieval, blind, shuffled, gold; or all, none."
+        ),
+    ] = None,
     blind: Annotated[
         Path | None,
         typer.Option("--blind", help="Checkpoint trained without ECGs (default: blind/ in the checkpoint)."),
@@ -95,14 +101,16 @@ def run(
     verbosity: Verbosity = 1,
 ) -> None:
     """Asks a model, scores its answers, and writes run.json, samples.jsonl and results.md."""
-    from heartllm_eval.models.base import adapter_class, parse_model_args
+    from heartllm_eval.models.base import check_arguments, parse_model_args
     from heartllm_eval.planning import RunSpec
     from heartllm_eval.processes import LAUNCHED, ends_well, world_from_environment
     from heartllm_eval.scoring import Options
+    from heartllm_eval.systems import parse_controls
 
     check_format(format)
     suites = chosen_suites(tasks, include_path)
-    adapter_class(model)  # a misspelt kind is told before any data is read
+    given = parse_model_args(model_args)
+    check_arguments(model, given)  # a misspelt kind or argument is told before anything is read or written
     size, auto = _batch_size(batch_size, max_batch_size, device)
     world = world_from_environment()
     if world.size > 1 and output_path is None:
@@ -112,7 +120,7 @@ def run(
         model=model,
         suites=tuple(suites),
         output=output,
-        model_args=parse_model_args(model_args),
+        model_args=given,
         data_roots=tuple(data_root or ()),
         limit=limit,
         seed=seed,
@@ -122,6 +130,7 @@ def run(
         device=f"cuda:{world.local_rank}" if device == "cuda" and world.size > 1 else device,
         cache=use_cache,
         controls=model == "heartllm" if controls is None else controls,
+        control_names=None if control is None else parse_controls(control),
         blind=blind,
         predict_only=predict_only,
         options=Options(confidence_n, confidence),

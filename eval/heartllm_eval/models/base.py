@@ -182,14 +182,15 @@ def adapter_class(kind: str) -> Callable[..., Adapter]:
         ) from None
 
 
-def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapter:
-    """Makes the adapter `kind`.
+def check_arguments(kind: str, model_args: Mapping[str, str]) -> None:
+    """Holds `--model_args` against what the adapter takes, before anything is read or written.
 
     Raises:
         UsageError: for arguments that it does not take or lacks.
     """
-    factory = adapter_class(kind)
-    parameters = {name: part for name, part in inspect.signature(factory).parameters.items() if name != "context"}
+    parameters = {
+        name: part for name, part in inspect.signature(adapter_class(kind)).parameters.items() if name != "context"
+    }
     for key in model_args:
         if key not in parameters:
             near = difflib.get_close_matches(key, parameters, n=1)
@@ -198,4 +199,13 @@ def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapte
     for name, part in parameters.items():
         if part.default is inspect.Parameter.empty and name not in model_args:
             raise UsageError(f"{kind} needs {name!r}", where="--model_args", remedy=f"Add {name}=...")
-    return factory(context, **model_args)
+
+
+def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapter:
+    """Makes the adapter `kind`.
+
+    Raises:
+        UsageError: for arguments that it does not take or lacks.
+    """
+    check_arguments(kind, model_args)
+    return adapter_class(kind)(context, **model_args)
