@@ -1,4 +1,7 @@
-"""Exact intervals of a share of right answers, for few patients. The special functions are here so that no scipy is needed."""
+"""Exact intervals of a share of right answers, for few patients.
+
+The special functions are computed here, so that the base install needs no scipy.
+"""
 
 from __future__ import annotations
 

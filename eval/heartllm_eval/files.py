@@ -23,6 +23,7 @@ from heartllm_eval.schema import (
     Prediction,
     Request,
     RunRecord,
+    Sample,
     cluster_id,
     dumps,
     ids_hash,
@@ -107,6 +108,19 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def describe_references(name: str, references: Sequence[Request]) -> dict[str, Any]:
+    """What a record says of a task whose references come from a file."""
+    return {
+        "title": name,
+        "kind": references[0].kind,
+        "requests": len(references),
+        "requests_hash": requests_hash(references),
+        "ids_hash": ids_hash(references),
+        "slices": _slices_of(references),
+        "cluster": "patient" if all(request.cluster for request in references) else "sample",
+    }
+
+
 def score_predictions(
     predictions: Path,
     references: Sequence[Request],
@@ -146,19 +160,8 @@ def score_predictions(
     report_unmatched(file, predictions, missing, warn)
     kind = references[0].kind
     names = tuple(metrics) or DEFAULT_METRICS[kind]
-    task = {
-        "title": name,
-        "kind": kind,
-        "requests": len(references),
-        "requests_hash": requests_hash(references),
-        "ids_hash": ids_hash(references),
-        "metrics": names,
-        "primary": names[0],
-        "slices": _slices_of(references),
-        **(about or {}),
-    }
-    if not all(request.cluster for request in references):
-        task["cluster"] = "sample"
+    task = {**describe_references(name, references), "metrics": names, "primary": names[0], **(about or {})}
+    if task["cluster"] == "sample":
         warn("no patient ids in the references: intervals treat every row as a patient of its own")
     record = RunRecord(
         status="running",
@@ -277,6 +280,28 @@ def _score(
         signatures=signatures,
         peak_memory_mb=record.peak_memory_mb or provenance.peak_memory_mb(),
     )
+
+
+def write_answers(folder: Path, task: str, requests: Sequence[Request], predictions: Path) -> None:
+    """Writes what was asked and said into a folder, so that it can be scored once more, and compared, like a run.
+
+    Raises:
+        DataError: if the folder cannot be written to.
+    """
+    said = read_predictions(predictions, [request.id for request in requests]).predictions
+    samples = folder / task / MODEL / SAMPLES_FILE
+    try:
+        samples.parent.mkdir(parents=True, exist_ok=True)
+        with (folder / task / REQUESTS_FILE).open("w", encoding="utf-8") as stream:
+            stream.writelines(f"{dumps(request)}\n" for request in requests)
+        with samples.open("w", encoding="utf-8") as stream:
+            for request in requests:
+                lacking = Prediction(request.id, "", error="not in the predictions file")
+                stream.write(f"{dumps(Sample(request, said.get(request.id, lacking)))}\n")
+    except OSError as error:
+        raise DataError(
+            f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path."
+        ) from None
 
 
 def write(record: RunRecord, folder: Path) -> None:

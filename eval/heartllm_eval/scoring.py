@@ -202,7 +202,8 @@ def _exact(
     """The exact interval and its name where the bootstrap's cannot be trusted, otherwise what was found."""
     if len(rows) == 0:
         return found, method
-    right, count = (np.bincount(rows, weights=statistics[:, column]) for column in (0, -1))
+    right: Array = np.bincount(rows, weights=statistics[:, 0]).astype(np.float64)
+    count: Array = np.bincount(rows, weights=statistics[:, -1]).astype(np.float64)
     if not binomial.calls_for_exact(right, count):
         return found, method
     exact = binomial.clustered_interval(right, count, confidence)

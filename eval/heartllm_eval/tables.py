@@ -72,6 +72,12 @@ class _Lookup:
         return f"{figure.n:,}" if figure else "0"
 
 
+def slice_name(label: str) -> str:
+    """ "question_type=single-verify" -> "verify", "sex=male" -> "sex male"."""
+    name, _, value = label.partition("=")
+    return short(value or name) if name in ("all", "question_type") else f"{name.replace('_', ' ')} {value}"
+
+
 def slice_rank(label: str) -> tuple[int, str]:
     """Sorts "all" first, then ECG-QA's question types in its own order, then by name."""
     value = label.partition("=")[2]
@@ -330,14 +336,15 @@ def markdown(record: RunRecord, *, title: str) -> str:
         f"heartllm {record.versions.get('heartllm', '–')}.",
         "",
     ]
-    systems = [f"- `{name}`: {markdown_text(_system_line(entry))}" for name, entry in record.systems.items()]
+    systems = [f"- `{name}`: {markdown_text(system_line(entry))}" for name, entry in record.systems.items()]
     warnings = [f"- {markdown_text(note)}" for note in record.settings.get("notes", [])]
     parts = [*about, *systems, *(["", "Warnings:", "", *warnings] if warnings else []), ""]
     parts += [table.markdown() + "\n" for table in build(record)]
     return "\n".join(parts)
 
 
-def _system_line(entry: Mapping[str, Any]) -> str:
+def system_line(entry: Mapping[str, Any]) -> str:
+    """ "heartllm (checkpoint=DIR, fingerprint=...)"."""
     model = {
         key: str(value)[:16] if key in ("fingerprint", "codec") else value
         for key, value in dict(entry.get("model") or {}).items()

@@ -107,6 +107,7 @@ def score(
     )
     if output_path is not None:
         files.write(record, output_path)
+        files.write_answers(output_path, name, requests, predictions)
     show(record, format)
 
 
