@@ -26,8 +26,8 @@ _LANGUAGES = {
         "rytm", "skaenkelblock", "extrasystoli", "avvikande",
     },
     "German": {
-        "lagetyp", "linkstyp", "rechtstyp", "steiltyp", "linkslagetyp", "sinusrhythmus", "sinusbradykardie", "ekg", "llt",
-        "sinustachykardie", "sinusarrhythmie", "arrhythmie", "mlt", "vorhofflimmern", "schrittmacher", "ableitungen",
+        "lagetyp", "linkstyp", "rechtstyp", "steiltyp", "linkslagetyp", "sinusrhythmus", "sinusbradykardie", "ekg",
+        "llt", "sinustachykardie", "sinusarrhythmie", "arrhythmie", "mlt", "vorhofflimmern", "schrittmacher", "ableitungen",
     },
 }  # fmt: skip
 

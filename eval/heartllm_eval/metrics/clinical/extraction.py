@@ -248,8 +248,7 @@ def _findings(text: str, lexicon_id: str) -> Mapping[str, Status]:
     split = sentences(text, lexicon.abbreviations, lexicon.end_before)
     found = _strongest(pair for words in split for pair in _in_sentence(words, lexicon_id))
     for family in lexicon.families.values():
-        named = {code for codes in family.codes.values() for code in codes} - set(family.unspecified)
-        if family.yields and any(found.get(code, "denied") != "denied" for code in named):
+        if family.yields and any(found.get(code, "denied") != "denied" for code in family.named & found.keys()):
             found = {code: status for code, status in found.items() if code not in family.unspecified}
     return found
 

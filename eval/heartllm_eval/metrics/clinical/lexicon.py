@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,11 @@ class Family:
     between: frozenset[str]
     unspecified: tuple[str, ...]
     yields: bool = False
+
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """The codes of a named territory."""
+        return frozenset(code for codes in self.codes.values() for code in codes) - frozenset(self.unspecified)
 
 
 @dataclass(frozen=True)

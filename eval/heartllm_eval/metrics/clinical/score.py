@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from heartllm_eval.metrics.base import Array, Metric, Signature
+from heartllm_eval.metrics.base import Array, Metric, Signature, text_of
 from heartllm_eval.metrics.clinical.extraction import Status, findings
 from heartllm_eval.metrics.clinical.lexicon import Lexicon, bundled
-from heartllm_eval.schema import Request
+from heartllm_eval.schema import Prediction, Request
 
 
 def weights(found: Mapping[str, Status], hedge: float) -> dict[str, float]:
@@ -82,14 +82,21 @@ class ClinicalScore(Metric):
         )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
+        return tuple(self.matrix([Prediction(request.id, prediction)], [request])[0].tolist())
+
+    def matrix(self, predictions: Sequence[Prediction], requests: Sequence[Request]) -> Array:
+        found: Array = np.zeros((len(requests), 3 * len(self._column) + 6))
+        for row, prediction, request in zip(found, predictions, requests, strict=True):
+            if request.references:
+                self._fill(row, text_of(prediction), request.references)
+        return found
+
+    def _fill(self, row: Array, prediction: str, references: Sequence[str]) -> None:
         given = weights(findings(prediction), self.hedge)
         given_sum = sum(given.values())
-        row = [0.0] * (3 * len(self._column) + 6)
-        if not request.references:
-            return tuple(row)
         right: dict[str, float] = {}
         best = -1.0
-        for reference in request.references:
+        for reference in references:
             candidate = weights(findings(reference), self.hedge)
             total = given_sum + sum(candidate.values())
             value = 2.0 * overlap(given, candidate) / total if total else 0.0
@@ -101,15 +108,8 @@ class ClinicalScore(Metric):
         for code, weight in right.items():
             row[self._column[code] + 2] = weight
         ours, theirs = grouped(given, self.lexicon), grouped(right, self.lexicon)
-        row[-6:] = [
-            overlap(ours, theirs),
-            sum(ours.values()),
-            sum(theirs.values()),
-            best,
-            float(bool(given or right)),
-            1.0,
-        ]
-        return tuple(row)
+        sums = overlap(ours, theirs), sum(ours.values()), sum(theirs.values())
+        row[-6:] = (*sums, best, float(bool(given or right)), 1.0)
 
     def score(self, totals: Array) -> Array:
         parts = totals[..., :-6].reshape(*totals.shape[:-1], -1, 3)

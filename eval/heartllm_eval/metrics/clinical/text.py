@@ -7,11 +7,14 @@ import unicodedata
 from collections.abc import Collection
 
 # "#" stands for an umlaut that an export broke ("f#r", "#bergang"), in PTB-XL's originals.
-_LETTERS = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "oe", "å": "a", "ß": "ss", "#": "ue", "&": " and "}
-)
+_LETTERS = str.maketrans({
+    "ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "oe", "å": "a", "ß": "ss", "#": "ue", "&": " and ",
+    "’": "'", "´": "'", "`": "'", "–": " - ", "—": " - ", "…": " ",
+})  # fmt: skip
 _TOKEN = re.compile(r"[a-z0-9]+|[.!;,:?/\n]| -+(?= )")
-_APOSTROPHES = re.compile(r"(?<=[a-z])['’´`](?=[a-z]|\b|$)")
+_SPACES = re.compile(r"[^\S\n]+")
+_APOSTROPHES = re.compile(r"(?<=[a-z])'")
+_ENDS = frozenset(".!;\n")
 _COUNTED = re.compile(r"[0-9]|i{1,3}")
 _DEGREE = re.compile(r"grad|degree")
 BREAK, DASH = "\n", "-"
@@ -19,11 +22,13 @@ BREAK, DASH = "\n", "-"
 
 def fold(text: str) -> str:
     """Lower case without accents; ä, ö, ü become ae, oe, ue, å becomes a. Folding again changes nothing."""
-    folded = unicodedata.normalize("NFKC", text)
+    folded = text.lower().translate(_LETTERS)
     for _ in range(4):  # a compatibility form can fold to another one; two rounds are enough for all of Unicode
+        if folded.isascii():
+            return folded
         before = folded
-        folded = unicodedata.normalize("NFKC", folded.casefold()).translate(_LETTERS)
-        folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded).casefold()).translate(_LETTERS)
+        folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c)).lower()
         if folded == before:
             break
     return folded
@@ -35,28 +40,25 @@ def sentences(text: str, abbreviations: Collection[str], end_before: Collection[
     A period ends a sentence unless it stands in a number, after an abbreviation, or in "1. degree"; semicolons and line
     ends do. Hyphens inside words are spaces; brackets and quotation marks are nothing.
     """
-    folded = re.sub(r"[ \t\r\f\v\u00a0]+", " ", fold(text.replace("\r\n", "\n").replace("\r", "\n")))
+    folded = _SPACES.sub(" ", fold(text.replace("\r\n", "\n").replace("\r", "\n")))
     for end in end_before:
         folded = folded.partition(end)[0]
-    words: list[str] = [
-        token.group().strip(" ") or token.group() for token in _TOKEN.finditer(_APOSTROPHES.sub("", folded))
-    ]
+    words = _TOKEN.findall(_APOSTROPHES.sub("", folded) if "'" in folded else folded)
     found: list[tuple[str, ...]] = []
     current: list[str] = []
     for index, word in enumerate(words):
-        following = words[index + 1] if index + 1 < len(words) else BREAK
+        if word not in _ENDS:
+            current.append(DASH if word[0] == " " else word)
+            continue
         if word == "." and current:
-            last = current[-1]
+            last, following = current[-1], words[index + 1] if index + 1 < len(words) else BREAK
             if last in abbreviations or (last.isdigit() and following.isdigit()):
                 continue
             if _COUNTED.fullmatch(last) and _DEGREE.match(following):
                 continue
-        if word in ".;!\n":
-            if current:
-                found.append(tuple(current))
-            current = []
-        else:
-            current.append(DASH if word.startswith(DASH) else word)
+        if current:
+            found.append(tuple(current))
+        current = []
     if current:
         found.append(tuple(current))
     return found
