@@ -109,7 +109,10 @@ def _write_language(found: AuthorsLanguage, folder: Path) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": [PAD_TOKEN]})
     text = found.vocabulary.base - PAD_ROWS
     grown, ids = grow_tokenizer(Vocabulary(tokenizer, text + PAD_ROWS, CODES))
+    first, modules = found.vocabulary.base, [found.model.get_input_embeddings()]
+    if not found.model.config.tie_word_embeddings:
+        modules.append(found.model.get_output_embeddings())
     with torch.no_grad():
-        for module in {found.model.get_input_embeddings(), found.model.get_output_embeddings()}:
-            module.weight[ids] = module.weight[found.vocabulary.base : found.vocabulary.base + len(ids)].clone()
+        for module in modules:
+            module.weight[ids] = module.weight[first : first + len(ids)].clone()
     write_plain(found.model, grown, found.vocabulary, folder)

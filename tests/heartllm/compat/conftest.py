@@ -108,34 +108,43 @@ def best(codec_state: dict[str, Any], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny tied Llama whose weights are wide enough for its answers to vary."""
+def make_backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_backbone(rows, tied) -> a folder with a tiny Llama, weights wide enough for its answers to vary."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from heartllm.language.vocabulary import train_text_tokenizer
 
-    tokenizer = train_text_tokenizer(CORPUS * 3, 330)
-    torch.manual_seed(3)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN,
-            intermediate_size=WIDE,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=KEY_HEADS,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
+    def make(rows: int | None = None, tied: bool = True) -> Path:
+        tokenizer = train_text_tokenizer(CORPUS * 3, 330)
+        torch.manual_seed(3)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=rows or len(tokenizer),
+                hidden_size=HIDDEN,
+                intermediate_size=WIDE,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=HEADS,
+                num_key_value_heads=KEY_HEADS,
+                max_position_embeddings=1024,
+                tie_word_embeddings=tied,
+            )
         )
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.4) if parameter.ndim == 2 else parameter.uniform_(0.5, 1.5)
-    folder = tmp_path_factory.mktemp("backbone")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.4) if parameter.ndim == 2 else parameter.uniform_(0.5, 1.5)
+        folder = tmp_path_factory.mktemp("backbone")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def backbone(make_backbone: Callable[..., Path]) -> Path:
+    """Tied, as Llama-3.2-3B is, and with no more rows than its tokenizer uses."""
+    return make_backbone()
 
 
 def layer_shapes() -> dict[str, tuple[int, int]]:
@@ -147,8 +156,7 @@ def layer_shapes() -> dict[str, tuple[int, int]]:
     return shapes
 
 
-@pytest.fixture
-def language_state(codec_state: dict[str, Any], backbone: Path) -> dict[str, Any]:
+def write_state(codec_state: dict[str, Any], backbone: Path) -> dict[str, Any]:
     """The state dict of `checkpoint_epoch0.pth` at small width, with plain base weights."""
     import torch
     from transformers import LlamaForCausalLM
@@ -160,10 +168,11 @@ def language_state(codec_state: dict[str, Any], backbone: Path) -> dict[str, Any
         return torch.randn(shape, generator=generator) * std
 
     prefix = "llm_model.base_model.model."
-    text = base["model.embed_tokens.weight"]
-    rows = torch.cat([text, new(NEW_ROWS, HIDDEN)])
+    fresh = new(NEW_ROWS, HIDDEN)
+    rows = torch.cat([base["model.embed_tokens.weight"], fresh])
+    head = torch.cat([base["lm_head.weight"], fresh])  # the same where they are tied
     state = {name: value for name, value in codec_state.items() if name.startswith("enc.")}
-    state[f"{prefix}model.embed_tokens.weight"] = state[f"{prefix}lm_head.weight"] = rows
+    state[f"{prefix}model.embed_tokens.weight"], state[f"{prefix}lm_head.weight"] = rows, head
     for number in range(LAYERS):
         layer = f"{prefix}model.layers.{number}"
         for name, (out, inner) in layer_shapes().items():
@@ -175,6 +184,18 @@ def language_state(codec_state: dict[str, Any], backbone: Path) -> dict[str, Any
             state[f"{layer}.{name}.weight"] = 1 + new(HIDDEN, std=0.2)
     state[f"{prefix}model.norm.weight"] = 1 + new(HIDDEN, std=0.2)
     return state
+
+
+@pytest.fixture
+def make_state(codec_state: dict[str, Any]) -> Callable[[Path], dict[str, Any]]:
+    """make_state(backbone) -> the state dict of a language model that was tuned from it."""
+    return lambda backbone: write_state(codec_state, backbone)
+
+
+@pytest.fixture
+def language_state(make_state: Callable[[Path], dict[str, Any]], backbone: Path) -> dict[str, Any]:
+    """That of the usual backbone."""
+    return make_state(backbone)
 
 
 @pytest.fixture

@@ -43,7 +43,18 @@ def test_a_codec_of_ours(best: Path, tmp_path: Path, make_recording: Callable[..
     assert torch.equal(codec.encode(signal), read_codec(best).codec.encode(signal))
 
 
-def test_a_plain_hugging_face_model(best: Path, tuned: Path, backbone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rows", "tied"), [(None, True), (None, False), (400, True)])
+def test_a_plain_hugging_face_model(
+    best: Path,
+    make_backbone: Callable[..., Path],
+    make_state: Callable[[Path], dict[str, Any]],
+    save: Callable[..., Path],
+    tmp_path: Path,
+    rows: int | None,
+    tied: bool,
+) -> None:
+    backbone = make_backbone(rows, tied)
+    tuned = save(make_state(backbone))
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     out = tmp_path / "both"
@@ -55,19 +66,22 @@ def test_a_plain_hugging_face_model(best: Path, tuned: Path, backbone: Path, tmp
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out / "llm"), AutoTokenizer.from_pretrained(out / "llm")
     read = read_language(tuned, backbone, read_codec(best))
     vocabulary, codes = read.vocabulary, np.array([3, 0, 1295, 640])
-    assert tokenizer.convert_tokens_to_ids([START, END, code_token(0)]) == [
-        vocabulary.start,
-        vocabulary.end,
-        vocabulary.first_code,
-    ]
-    assert torch.equal(model.get_input_embeddings().weight, read.model.get_input_embeddings().weight)
+    ids = torch.tensor(tokenizer.convert_tokens_to_ids([START, END, *map(code_token, range(1296))]))
+    own = torch.arange(vocabulary.start, vocabulary.first_code + 1296)
+    assert torch.equal(ids, own) is (rows is None)  # where the tokenizer leaves rows unused, tokens take these
+    for read_rows, written in (
+        (read.model.get_input_embeddings(), model.get_input_embeddings()),
+        (read.model.get_output_embeddings(), model.get_output_embeddings()),
+    ):
+        assert torch.equal(written.weight[ids], read_rows.weight[own])
+    moved = dict(zip(own.tolist(), ids.tolist(), strict=True))
     authors = AuthorsModel(read_codec(best).codec, read.model, vocabulary, load_prompts())
     for question in ("Does this ECG show symptoms of sinus bradycardia?", None):
         item = ResponderItem("x", codes, question, "Patient Information: - Age: 54;")
         before, after = authors.prompts.parts(item.question, item.features)
         text = before + START + "".join(map(code_token, codes.tolist())) + END + after
         inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
-        assert inputs["input_ids"][0].tolist() == authors.ids(item)
+        assert inputs["input_ids"][0].tolist() == [moved.get(token, token) for token in authors.ids(item)]
         answer = model.generate(**inputs, max_new_tokens=12)[0, inputs["input_ids"].shape[1] :]
         wanted = next(authors.answer([item]))
         assert wanted.startswith(tokenizer.decode(answer, skip_special_tokens=True).strip())

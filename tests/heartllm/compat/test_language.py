@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,8 +75,30 @@ def test_ids_are_the_authors(best: Path, tuned: Path, backbone: Path, language_s
     table = language_state[f"{PREFIX}model.embed_tokens.weight"]
     assert torch.equal(found.model.get_input_embeddings().weight, table)
     assert len(table) == text + 1301
-    # At full size: Llama-3.2 has 128,256 text rows.
-    assert (128_256 + 1301, 128_256 + 3) == (129_557, 128_259)
+
+
+def test_ids_of_llama(
+    best: Path, make_backbone: Callable[..., Path], make_state: Callable[[Path], dict[str, Any]], save: Save
+) -> None:
+    folder = make_backbone(128_256)
+    found = read_language(save(make_state(folder)), folder, read_codec(best))
+    assert found.model.config.vocab_size == len(found.model.get_input_embeddings().weight) == 129_557
+    ids = found.vocabulary.ecg(np.array([0, 7, 1295]))
+    assert ids.tolist() == [128_257, 128_259, 128_266, 129_554, 128_258]
+
+
+def test_an_untied_backbone(
+    best: Path, make_backbone: Callable[..., Path], make_state: Callable[[Path], dict[str, Any]], save: Save
+) -> None:
+    folder = make_backbone(tied=False)
+    state = make_state(folder)
+    head, table = f"{PREFIX}lm_head.weight", f"{PREFIX}model.embed_tokens.weight"
+    assert not torch.equal(state[head], state[table])
+    found = read_language(save(state), folder, read_codec(best))
+    wanted = logits(peft_model(folder, state), len(state[head]))
+    torch.testing.assert_close(logits(found.model, len(state[head])), wanted, atol=2e-4, rtol=1e-4)
+    with pytest.raises(CheckpointError, match=r"missing \(lm_head.weight\)"):
+        read_language(save(drop("lm_head")(state)), folder, read_codec(best))
 
 
 def test_base_weights_of_the_backbone(best: Path, backbone: Path, language_state: dict[str, Any], save: Save) -> None:
