@@ -123,11 +123,10 @@ def evaluate(
     wanted = compare_slices or (lambda _, label: label == "all" or label.startswith("question_type="))
     result = Result()
     masks = slice_masks(requests, slices)
-    names = [request.cluster or request.id for request in requests]
-    order = {name: row for row, name in enumerate(dict.fromkeys(names))}
-    rows = np.array([order[name] for name in names], dtype=np.int64)
+    rows = stats.number_clusters(request.cluster or request.id for request in requests)
+    resampling = stats.Draws(len(np.unique(rows)), resamples=options.resamples, seed=options.seed)
     for metric in metrics:
-        draws, values = _resample(metric, systems, masks, rows, len(order), options)
+        draws, values = _resample(metric, systems, masks, rows, resampling)
         for label, mask in masks.items():
             clusters = len(np.unique(rows[mask]))
             for system in systems:
@@ -172,24 +171,41 @@ def _resample(
     metric: Metric,
     systems: Sequence[Scored],
     masks: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]],
-    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-    clusters: int,
-    options: Options,
+    rows: stats.Rows,
+    resampling: stats.Draws,
 ) -> tuple[dict[tuple[str, str], Array], dict[tuple[str, str], Array]]:
-    """Bootstrap scores (resamples, figures) and scores (figures,) by system and slice, all from the same draws."""
-    keys = [(system.system, label) for system in systems for label in masks]
-    width = systems[0].statistics[metric.name].shape[1] if systems else 0
-    totals: Array = np.zeros((clusters, len(keys), width))
-    for position, (system, label) in enumerate((system, label) for system in systems for label in masks):
-        np.add.at(totals[:, position], rows[masks[label]], system.statistics[metric.name][masks[label]])
-    point = metric.score(totals.sum(axis=0))
-    flat = totals.reshape(clusters, len(keys) * width)
-    parts = [
-        metric.score(part.reshape(part.shape[0], len(keys), width))
-        for part in stats.resample_totals(flat, resamples=options.resamples, seed=options.seed)
-    ]
-    drawn = np.concatenate(parts) if parts else np.zeros((0, len(keys), len(metric.figures)))
-    return {key: drawn[:, i] for i, key in enumerate(keys)}, {key: point[i] for i, key in enumerate(keys)}
+    """Bootstrap scores (resamples, figures) and scores (figures,) by system and slice, all from the same draws.
+
+    Statistics that are 0 throughout a slice (other slices' labels, mostly) are neither kept nor summed.
+    """
+    points: dict[tuple[str, str], Array] = {}
+    drawn: dict[tuple[str, str], Array] = {}
+    columns: list[tuple[tuple[str, str], np.ndarray[tuple[int], np.dtype[np.bool_]]]] = []
+    totals: list[Array] = [np.zeros((resampling.clusters, 0))]
+    for system in systems:
+        for label, mask in masks.items():
+            chosen = system.statistics[metric.name][mask]
+            used = (chosen != 0).any(axis=0)
+            totals.append(stats.sum_by_cluster(chosen[:, used], rows[mask], resampling.clusters))
+            columns.append(((system.system, label), used))
+            points[system.system, label] = metric.score(_spread(totals[-1].sum(axis=0), used))
+            drawn[system.system, label] = np.empty((resampling.resamples, len(metric.figures)))
+    done = 0
+    for sums in resampling.sums(np.hstack(totals)):
+        first, chunk = 0, slice(done, done + len(sums))
+        for key, used in columns:
+            width = int(used.sum())
+            drawn[key][chunk] = metric.score(_spread(sums[:, first : first + width], used))
+            first += width
+        done = chunk.stop
+    return drawn, points
+
+
+def _spread(sums: Array, used: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Array:
+    """sums (..., columns in use) -> (..., k), with 0 in the others."""
+    found: Array = np.zeros((*sums.shape[:-1], len(used)))
+    found[..., used] = sums
+    return found
 
 
 def _exact(

@@ -8,47 +8,83 @@ is what makes a difference between two systems paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from heartllm_eval.metrics.base import Array
+
+Rows: TypeAlias = npt.NDArray[np.int64]
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 MIN_CLUSTERS = 10  # with fewer patients a percentile interval is far too narrow, so none is given
-_CHUNK_CELLS = 4_000_000  # draws held in memory at once
+_CHUNK_CELLS = 4_000_000  # draws held in memory at once as floats
+_KEPT_CELLS = 600_000_000  # draws kept, at one byte each, to be used again for the next metric
 
 
-def cluster_totals(statistics: Array, clusters: Sequence[str]) -> Array:
-    """Sums statistics (samples, k) within clusters, in order of first appearance -> (clusters, k)."""
+def number_clusters(clusters: Iterable[str]) -> Rows:
+    """The clusters (samples,) as numbers from 0, in order of first appearance."""
     index: dict[str, int] = {}
-    rows = np.fromiter((index.setdefault(name, len(index)) for name in clusters), dtype=np.int64, count=len(clusters))
-    totals: Array = np.zeros((len(index), statistics.shape[1]), dtype=np.float64)
-    np.add.at(totals, rows, statistics)
+    return np.array([index.setdefault(name, len(index)) for name in clusters], dtype=np.int64)
+
+
+def sum_by_cluster(statistics: Array, rows: Rows, clusters: int) -> Array:
+    """Sums statistics (samples, k) within clusters, numbered `rows` (samples,) -> (clusters, k)."""
+    totals: Array = np.zeros((clusters, statistics.shape[1]), dtype=np.float64)
+    for column in range(statistics.shape[1]):
+        totals[:, column] = np.bincount(rows, weights=statistics[:, column], minlength=clusters)
     return totals
 
 
-def resample_totals(totals: Array, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Array]:
-    """Draws clusters with replacement and yields the summed statistics of the resamples in chunks (chunk, k).
+class Draws:
+    """The resamples of a bootstrap: each draws as many clusters as there are, with replacement.
+
+    They depend on the seed and the number of clusters alone, whatever is being summed, and are drawn once.
 
     Args:
-        totals: (clusters, k).
-        resamples: how many in all.
-        seed: the same seed and number of clusters give the same draws, whatever is being summed.
+        clusters: how many there are.
+        resamples: how many to draw.
+        seed: of numpy's default generator.
     """
-    count = totals.shape[0]
-    if count == 0:
-        return
-    generator = np.random.default_rng(seed)
-    chunk = max(1, min(resamples, _CHUNK_CELLS // count))
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        draws = generator.integers(0, count, size=(rows, count), dtype=np.int64)
-        draws += np.arange(rows, dtype=np.int64)[:, None] * count
-        weights = np.bincount(draws.ravel(), minlength=rows * count).reshape(rows, count)
-        yield weights.astype(np.float64) @ totals
+
+    def __init__(self, clusters: int, *, resamples: int = RESAMPLES, seed: int = 0) -> None:
+        self.clusters, self.resamples, self.seed = clusters, resamples, seed
+        self._kept: list[npt.NDArray[np.uint8]] = []
+
+    def sums(self, totals: Array) -> Iterator[Array]:
+        """totals (clusters, k) -> sums (chunk, k) of the clusters that each resample drew, chunk after chunk."""
+        buffer: Array = np.empty((0, 0))
+        for counts in self._counts():
+            if buffer.shape != counts.shape:
+                buffer = np.empty(counts.shape)
+            np.copyto(buffer, counts)
+            yield buffer @ totals
+
+    def _counts(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """How often each resample drew each cluster (chunk, clusters).
+
+        A byte is enough: that one of n clusters is drawn more than 255 times in n draws has a chance below 1 / 255!.
+        """
+        if self._kept or not self.clusters:
+            yield from self._kept
+            return
+        generator = np.random.default_rng(self.seed)
+        chunk = max(1, min(self.resamples, _CHUNK_CELLS // self.clusters))
+        keep, kept = self.clusters * self.resamples <= _KEPT_CELLS, []
+        for start in range(0, self.resamples, chunk):
+            rows = min(chunk, self.resamples - start)
+            drawn = generator.integers(0, self.clusters, size=(rows, self.clusters), dtype=np.int64)
+            counts = np.empty(drawn.shape, np.uint8)
+            for row, part in zip(counts, drawn, strict=True):
+                row[:] = np.bincount(part, minlength=self.clusters)
+            if keep:
+                kept.append(counts)
+            yield counts
+        self._kept = kept
 
 
 @dataclass(frozen=True)
@@ -86,9 +122,11 @@ def bootstrap(
         clusters: the cluster of each sample.
         score: (..., k) summed statistics -> (..., figures).
     """
-    totals = cluster_totals(statistics, clusters)
+    rows = number_clusters(clusters)
+    count = int(rows.max()) + 1 if len(rows) else 0
+    totals = sum_by_cluster(statistics, rows, count)
     values = score(totals.sum(axis=0))
-    draws = np.concatenate([score(part) for part in resample_totals(totals, resamples=resamples, seed=seed)])
+    draws = np.concatenate([score(part) for part in Draws(count, resamples=resamples, seed=seed).sums(totals)])
     return [
         interval(float(value), draws[:, column], clusters=totals.shape[0], confidence=confidence)
         for column, value in enumerate(values)

@@ -25,11 +25,21 @@ def clustered(seed: int = 3, clusters: int = 40) -> tuple[np.ndarray, list[str]]
     return np.array(rows), names
 
 
+def by_cluster(rows: np.ndarray, names: list[str]) -> np.ndarray:
+    return stats.sum_by_cluster(rows, stats.number_clusters(names), len(set(names)))
+
+
+def test_sums_by_cluster() -> None:
+    rows = np.array([[1.0, 2.0], [10.0, 0.5], [100.0, 0.0]])
+    assert by_cluster(rows, ["b", "a", "b"]).tolist() == [[101.0, 2.0], [10.0, 0.5]]
+    assert stats.bootstrap(rows, ["b", "a", "b"], mean, resamples=5)[0].value == pytest.approx(111 / 2.5)
+
+
 def test_cluster_bootstrap_agrees_with_scipy() -> None:
     scipy = pytest.importorskip("scipy.stats")
     rows, names = clustered()
     ours = stats.bootstrap(rows, names, mean, resamples=20_000, seed=1)[0]
-    totals = stats.cluster_totals(rows, names)
+    totals = by_cluster(rows, names)
     theirs = scipy.bootstrap(
         (totals[:, 0], totals[:, 1]),
         lambda right, count, axis=-1: right.sum(axis=axis) / count.sum(axis=axis),
@@ -65,18 +75,22 @@ def test_few_patients_give_no_interval() -> None:
 
 def test_draws_do_not_depend_on_what_is_summed_nor_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, names = clustered()
-    totals = stats.cluster_totals(rows, names)
-    alone = np.concatenate(list(stats.resample_totals(totals[:, :1], resamples=500, seed=7)))
-    both = np.concatenate(list(stats.resample_totals(totals, resamples=500, seed=7)))
+    totals = by_cluster(rows, names)
+    draws = stats.Draws(len(totals), resamples=500, seed=7)
+    alone = np.concatenate(list(draws.sums(totals[:, :1])))
+    both = np.concatenate(list(draws.sums(totals)))
     assert np.array_equal(alone[:, 0], both[:, 0])
     monkeypatch.setattr(stats, "_CHUNK_CELLS", 40 * 13)
-    parts = list(stats.resample_totals(totals, resamples=500, seed=7))
-    assert len(parts) > 30
-    assert np.array_equal(np.concatenate(parts), both)
+    monkeypatch.setattr(stats, "_KEPT_CELLS", 0)
+    draws = stats.Draws(len(totals), resamples=500, seed=7)
+    for _ in range(2):  # the second time they are drawn anew, since none are kept
+        parts = list(draws.sums(totals))
+        assert len(parts) > 30
+        assert np.array_equal(np.concatenate(parts), both)
 
 
 def test_every_resample_draws_as_many_clusters_as_there_are() -> None:
-    drawn = np.concatenate(list(stats.resample_totals(np.ones((17, 1)), resamples=200)))
+    drawn = np.concatenate(list(stats.Draws(17, resamples=200).sums(np.ones((17, 1)))))
     assert (drawn == 17).all()
 
 
