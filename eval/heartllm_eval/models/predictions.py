@@ -8,10 +8,7 @@ A list of texts is taken as several answers. A samples.jsonl of ours is read, to
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,97 +17,12 @@ from typing import Any
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.metrics.exact_match import join_answers
 from heartllm_eval.models.base import Context, Task
-from heartllm_eval.schema import Prediction, Request
+from heartllm_eval.row_files import FORMAT_HELP, ID_KEYS
+from heartllm_eval.row_files import rows as rows
+from heartllm_eval.schema import Prediction, Request, option_scores_from_json
 
-ID_KEYS = ("id", "sample_id")
 TEXT_KEYS = ("prediction", "text", "answer", "output", "response", "generated_text")
-FORMAT_HELP = 'A row is {"id": "...", "prediction": "..."}; see heartllm-eval validate --help.'
 LISTED = 10
-
-
-def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a JSONL, JSON or CSV file as (place, row); JSONL and CSV are streamed.
-
-    Raises:
-        DataError: if the file is missing, is not text, or has a broken row; the message names the line.
-    """
-    try:
-        if path.suffix.lower() == ".csv":
-            yield from _csv_rows(path)
-        elif path.suffix.lower() == ".json":
-            yield from _json_rows(path)
-        else:
-            yield from _jsonl_rows(path)
-    except FileNotFoundError:
-        raise DataError("no such file", where=path, remedy="Check the path.") from None
-    except IsADirectoryError:
-        raise DataError("this is a folder", where=path, remedy="Name a .jsonl, .json or .csv file.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 text (byte {error.start})", where=path, remedy="Save the file as UTF-8.") from None
-    except OSError as error:
-        raise DataError(
-            f"cannot be read ({error.strerror})", where=path, remedy="Check the file and its permissions."
-        ) from None
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                place = f"{path}, line {number}"
-                yield place, _object(_parse(line, place), place)
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    data = _parse(path.read_text(encoding="utf-8-sig"), str(path))
-    if isinstance(data, dict) and not any(key in data for key in ID_KEYS):
-        data = [
-            {"id": key, **(value if isinstance(value, dict) else {"prediction": value})} for key, value in data.items()
-        ]
-    if not isinstance(data, list):
-        raise DataError("neither a list of rows nor an object id -> text", where=path, remedy=FORMAT_HELP)
-    for number, row in enumerate(data, start=1):
-        place = f"{path}, row {number}"
-        yield place, _object(row, place)
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        try:
-            for row in reader:
-                place = f"{path}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    raise DataError(
-                        "another number of columns than the header",
-                        where=place,
-                        remedy="Quote fields that hold commas.",
-                    )
-                yield place, dict(row)
-        except csv.Error as error:
-            raise DataError(
-                f"not valid CSV ({error})", where=f"{path}, line {reader.line_num}", remedy="Mend the line it names."
-            ) from None
-
-
-def _parse(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"not valid JSON ({error.msg}, column {error.colno})", where=place, remedy="Mend the line it names."
-        ) from None
-    except RecursionError:
-        raise DataError("JSON nested too deep", where=place, remedy="Mend the line it names.") from None
-
-
-def _object(value: Any, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(f"a row must be an object, not {type(value).__name__}", where=place, remedy=FORMAT_HELP)
-    if isinstance(value.get("request"), dict) and isinstance(value.get("prediction"), dict):  # a line of samples.jsonl
-        return {**value["request"], "prediction": value["prediction"].get("text")}
-    return value
 
 
 def row_id(row: Mapping[str, Any], place: str) -> str:
@@ -146,51 +58,76 @@ def row_text(row: Mapping[str, Any], place: str) -> str:
     return value
 
 
+def row_scores(row: Mapping[str, Any], place: str) -> dict[str, float] | None:
+    """The likelihoods of candidate answers that a row may carry.
+
+    Raises:
+        DataError: if they are no object of finite numbers.
+    """
+    if row.get("option_scores") in (None, ""):
+        return None
+    try:
+        return option_scores_from_json(row["option_scores"])
+    except ValueError as error:
+        raise DataError(str(error), where=place, remedy='Write {"yes": -0.1, "no": -2.4}, or leave it out.') from None
+
+
 @dataclass(frozen=True)
 class PredictionFile:
-    """A predictions file, held against the ids that were asked for."""
+    """A predictions file, held against the ids that were asked for.
+
+    Attributes:
+        predictions: id -> prediction, of the ids asked for.
+        missing: ids asked for that the file lacks.
+        extra: the first `LISTED` ids that were not asked for; extra_count: how many rows have such ids.
+    """
 
     predictions: dict[str, Prediction]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    extra_count: int
 
 
-def listed(ids: Sequence[str]) -> str:
-    """ "a, b and 12 more": at most ten ids."""
-    more = f" and {len(ids) - LISTED:,} more" if len(ids) > LISTED else ""
-    return ", ".join(ids[:LISTED]) + more
+def listed(ids: Sequence[str], count: int | None = None) -> str:
+    """ "a, b and 12 more": at most ten ids, of `count` if `ids` are only the first."""
+    more = (len(ids) if count is None else count) - min(len(ids), LISTED)
+    return ", ".join(ids[:LISTED]) + (f" and {more:,} more" if more else "")
 
 
 def read_predictions(path: Path, wanted: Collection[str]) -> PredictionFile:
-    """Reads a predictions file and matches it by id.
+    """Reads a predictions file and matches it by id; of rows that nobody asked for, ten ids and a count are kept.
 
     Raises:
-        DataError: for broken rows, ids that come twice, and a file of which no id is wanted.
+        DataError: for broken rows, ids that come twice among those wanted, and a file of which no id is wanted.
     """
     ids = frozenset(wanted)
     found: dict[str, Prediction] = {}
-    extra: dict[str, None] = {}
     double: dict[str, None] = {}
+    extra: dict[str, None] = {}
+    extra_count = 0
     for place, row in rows(path):
         key = row_id(row, place)
         text = row_text(row, place)
-        if key in found or key in extra:
+        if key in found:
             double[key] = None
         elif key in ids:
-            found[key] = Prediction(key, text)
+            found[key] = Prediction(key, text, None, row_scores(row, place))
         else:
-            extra[key] = None
+            extra_count += 1
+            if len(extra) < LISTED:
+                extra[key] = None
     if double:
         raise DataError(
             f"{len(double):,} ids come twice: {listed(list(double))}", where=path, remedy="Keep one row for each id."
         )
     if not found:
         raise DataError(
-            f"none of its {len(extra):,} ids was asked for" + (f" (it has {listed(list(extra))})" if extra else ""),
+            f"none of its {extra_count:,} ids was asked for"
+            + (f" (it has {listed(list(extra), extra_count)})" if extra else ""),
             where=path,
             remedy="Use the ids of the references or of the run's requests.jsonl.",
         )
-    return PredictionFile(found, tuple(key for key in wanted if key not in found), tuple(extra))
+    return PredictionFile(found, tuple(key for key in wanted if key not in found), tuple(extra), extra_count)
 
 
 def file_hash(path: Path) -> str:
@@ -236,4 +173,5 @@ def report_unmatched(file: PredictionFile, path: Path, missing: str, warn: Any) 
             raise DataError(text, where=path, remedy="Add them, or let them count as wrong with missing=wrong.")
         warn(f"{path}: {text}. They are scored as wrong.")
     if file.extra:
-        warn(f"{path}: {len(file.extra):,} ids were not asked for and are left out: {listed(file.extra)}.")
+        ids = listed(file.extra, file.extra_count)
+        warn(f"{path}: {file.extra_count:,} ids were not asked for and are left out: {ids}.")
