@@ -6,13 +6,12 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table as Rich
 
 FORMATS = ("text", "markdown", "csv", "json", "latex")
 
@@ -45,6 +44,7 @@ _LATEX = {
     "⏎": r"$\hookleftarrow$",
     "’": "'",
 }
+_NUMBER = re.compile(r"\[?[<+−-]? ?\d|–$")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so as a formula (OWASP)
 _MARKDOWN = re.compile(r"[\\`*|~$]|^[#>+-](?=\s|#)|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])")
 
@@ -75,6 +75,11 @@ def markdown_text(text: str) -> str:
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it is; a minus before a digit becomes a minus sign."""
     return "".join(_LATEX.get(char, char) for char in re.sub(r"(?<![\w.])-(?=\d)", "−", visible(text)))
+
+
+def indent(space: str, cell: str, escape: Callable[[str], str]) -> str:
+    """The escaped cell; two spaces before it, which a renderer would drop, become `space`."""
+    return f"{space}{escape(cell[2:])}" if cell.startswith("  ") else escape(cell)
 
 
 def csv_cell(value: Any) -> Any:
@@ -119,7 +124,7 @@ class Table:
         """GitHub Markdown."""
 
         def line(cells: Iterable[str]) -> str:
-            return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
+            return "| " + " | ".join(indent("&emsp;", cell, markdown_text) for cell in cells) + " |"
 
         rule = "|" + "|".join("---" if index == 0 else "---:" for index in range(len(self.columns))) + "|"
         body = [line(self.columns), rule, *(line(row) for row in self.rows)]
@@ -130,7 +135,7 @@ class Table:
         """A `table` with booktabs rules; it needs `\\usepackage{booktabs}` and nothing else."""
 
         def line(cells: Iterable[str]) -> str:
-            return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+            return " & ".join(indent(r"\quad ", cell, latex_text) for cell in cells) + r" \\"
 
         notes = [rf"{{\footnotesize {_latex_note(note)}\par}}" for note in self.notes]
         return "\n".join(
@@ -153,21 +158,27 @@ class Table:
             ]
         )
 
-    def show(self, console: Console) -> None:
-        """Prints it; where it is wider than the screen, with rows and columns swapped if that fits better."""
+    def show(self, console: Console, *, notes: bool = True) -> None:
+        """Prints it. Nothing is ever cut: a table wider than the screen is turned if it fits then, or else split."""
         from rich.text import Text
 
         console.print(Text(visible(self.title), style="bold"), soft_wrap=True)
-        shown = _rich(self.columns, self.rows)
-        if _width(shown, console) > console.width:
-            turned = tuple(zip(self.columns, *self.rows, strict=True))
-            other = _rich(turned[0], turned[1:])
-            shown = min(shown, other, key=lambda table: _width(table, console))
-        # Never cut a number: what is still too wide runs on, and the terminal breaks the line.
-        console.print(shown, width=max(console.width, _width(shown, console)), crop=False, no_wrap=True)
-        for note in self.notes:
+        for number, block in enumerate(fit((self.columns, *self.rows), console.width)):
+            if number:
+                console.print()
+            for index, line in enumerate(block):
+                console.print(Text(line, style="bold" if index == 0 else ""), soft_wrap=True)
+        if notes and self.notes:
+            console.print()
+        for note in self.notes if notes else ():
             console.print(Text(visible(note), style="dim"), soft_wrap=True)
         console.print()
+
+
+def show_all(tables: Sequence[Table], console: Console) -> None:
+    """Prints tables; notes that the next table has as well are printed under the last one that has them."""
+    for table, following in zip(tables, [*tables[1:], None], strict=True):
+        table.show(console, notes=following is None or following.notes != table.notes)
 
 
 def latex_document(tables: Sequence[tuple[str, Table]]) -> str:
@@ -193,20 +204,48 @@ def _latex_note(note: str) -> str:
     return rf"\texttt{{{latex_text(note[1:-1]).replace(_LATEX['|'], _LATEX['|'] + chr(92) + 'allowbreak ')}}}"
 
 
-def _rich(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Rich:
-    from rich import box
-    from rich.table import Table as Grid
-    from rich.text import Text
+def fit(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The lines of a table at most `width` wide, as blocks; the first row is the header.
 
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for index, column in enumerate(columns):
-        grid.add_column(Text(visible(column)), justify="left" if index == 0 else "right", no_wrap=True)
+    A wider table has its rows and columns swapped if it fits then; otherwise its columns are given to several blocks,
+    each with the first column.
+    """
+    cells = [[visible(cell) for cell in row] for row in rows]
+    turned = [list(column) for column in zip(*cells, strict=True)]
+    for table in (cells, turned):
+        if sum(_widths(table)) + 3 * (len(table[0]) - 1) <= width:
+            return [_lines(table)]
+    widths = _widths(cells)
+    blocks: list[list[int]] = [[]]
+    room = width - widths[0]
+    for column, size in enumerate(widths[1:], start=1):
+        if blocks[-1] and size + 3 > room:
+            blocks.append([])
+            room = width - widths[0]
+        blocks[-1].append(column)
+        room -= size + 3
+    return [_lines([[row[0], *(row[column] for column in block)] for row in cells]) for block in blocks]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned lines, columns of numbers to the right, and a rule below the header."""
+    from rich.cells import cell_len
+
+    widths = _widths(rows)
+    right = [index > 0 and _is_numeric(column[1:]) for index, column in enumerate(zip(*rows, strict=True))]
+    lines = []
     for row in rows:
-        grid.add_row(*(Text(visible(cell)) for cell in row))
-    return grid
+        spaces = [" " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)]
+        parts = [space + cell if on else cell + space for cell, space, on in zip(row, spaces, right, strict=True)]
+        lines.append("   ".join(parts).rstrip())
+    return [lines[0], "─" * (sum(widths) + 3 * (len(widths) - 1)), *lines[1:]]
 
 
-def _width(table: Rich, console: Console) -> int:
-    from rich.measure import Measurement
-
-    return Measurement.get(console, console.options.update(width=10_000), table).maximum
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return 2 * sum(bool(_NUMBER.match(cell)) for cell in cells) >= len(cells)

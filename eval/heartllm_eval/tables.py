@@ -250,18 +250,16 @@ def _difference_table(differences: Sequence[Difference], task: str, title: str, 
     rows, tests = [], set()
     controls = list(dict.fromkeys(part.control for part in chosen))
     for part in sorted(chosen, key=lambda part: (controls.index(part.control), slice_rank(part.slice))):
-        what = short(part.slice.partition("=")[2] or part.slice) + (
-            f" {part.metric.partition('/')[2]}" if "/" in part.metric else ""
-        )
+        figure = f", {part.metric.partition('/')[2]}" if "/" in part.metric else ""
+        what = f"{part.system} − {part.control}" if part.slice == "all" else f"  {slice_name(part.slice)}"
         only = "–" if part.only_model is None else f"{part.only_model:,} / {part.only_control:,}"
-        pair = f"{part.system} − {part.control}"
-        rows.append((pair, what, f"{part.n:,}", *difference_texts(part), only, p_text(part.p), p_text(part.p_holm)))
+        rows.append((what + figure, f"{part.n:,}", *difference_texts(part), only, p_text(part.p), p_text(part.p_holm)))
         tests.add(part.test)
     notes = (
         *(TEST_NOTES[test] for test in TEST_NOTES if test in tests),
         "The interval is paired and by patient. Holm's correction runs over all differences of this run.",
     )
-    columns = ("systems", "on", "n", "difference", "interval", "right only in one", "p", "p (Holm)")
+    columns = ("systems", "n", "difference", "interval", "right only in one", "p", "p (Holm)")
     return [Table(f"{title}: differences in {primary}, points", columns, tuple(rows), notes)]
 
 

@@ -92,6 +92,8 @@ def compare(
         intersect=intersect,
         options=Options(confidence_n, confidence),
     )
+    if output_path is not None:
+        _make(output_path)
     say = Progress(verbosity).note
     flips: list[Flip] = []
     if seeds:
@@ -180,14 +182,28 @@ def _write(comparison: Comparison, flips: Sequence[Flip], folder: Path, examples
 
     names = {"compare.json": "json", "compare.md": "markdown", "compare.csv": "csv", "compare.tex": "latex"}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, form in names.items():
             (folder / name).write_text(tables.render(comparison, flips, form, examples), encoding="utf-8")
         (folder / "flips.jsonl").write_text("".join(dumps(flip) + "\n" for flip in flips), encoding="utf-8")
     except OSError as error:
-        raise DataError(
-            f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path."
-        ) from None
+        raise _unwritable(folder, error) from None
+
+
+def _make(folder: Path) -> None:
+    """Before anything is computed, so that a folder that cannot be written to is told at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot write there ({error.strerror})", where=f"--output_path {folder}", remedy="Choose another folder."
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -50,6 +50,7 @@ def check_format(name: str) -> str:
 def show(records: RunRecord | Mapping[str, RunRecord], format: str = "text") -> None:
     """Prints the tables of a record, or of several by name, on standard output."""
     from heartllm_eval import tables
+    from heartllm_eval.rendering import show_all
     from heartllm_eval.schema import RunRecord
 
     chosen = {"heartllm": records} if isinstance(records, RunRecord) else records
@@ -61,5 +62,4 @@ def show(records: RunRecord | Mapping[str, RunRecord], format: str = "text") -> 
             print(f"== {name}\n")
         if record.status == "predicted":
             print("answers written; not scored")
-        for table in tables.build(record):
-            table.show(console())
+        show_all(tables.build(record), console())

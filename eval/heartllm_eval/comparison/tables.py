@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from heartllm_eval.comparison.flips import Flip, examples
 from heartllm_eval.comparison.pairs import Comparison
 from heartllm_eval.comparison.seeds import MIN_SEEDS, Group
-from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text, shorten, visible
+from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text, shorten, show_all, visible
 from heartllm_eval.schema import Difference, dumps, to_json
 from heartllm_eval.tables import (
     CSV_COLUMNS,
@@ -184,8 +184,7 @@ def show(comparison: Comparison, flips: Sequence[Flip], console: Console, count:
     for line in (*lines, "", *verdicts(comparison), *(f"note: {note}" for note in comparison.notes)):
         console.print(Text(visible(line)), soft_wrap=True)
     console.print()
-    for table in build(comparison):
-        table.show(console)
+    show_all(build(comparison), console)
     for table in flip_tables(comparison, flips, count):
         _show_examples(table, console)
 
