@@ -17,7 +17,7 @@ from heartllm_eval.models.predictions import file_hash, listed, read_predictions
 from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE
 from heartllm_eval.progress import Progress
 from heartllm_eval.runner import RESULTS_FILE
-from heartllm_eval.samples import SAMPLES_FILE, read_samples
+from heartllm_eval.samples import SAMPLES_FILE, answered
 from heartllm_eval.schema import (
     Kind,
     Prediction,
@@ -178,27 +178,23 @@ def score_predictions(
     return _score(record, {name: list(references)}, {(name, MODEL): file.predictions}, options, say)
 
 
-def rescore(
-    folder: Path, *, options: Options | None = None, metrics: Sequence[str] = (), verbosity: int = 1
-) -> RunRecord:
-    """Scores a run folder once more from its samples, without any model, and writes run.json and results.md anew.
+def read_run(
+    folder: Path,
+) -> tuple[dict[str, Any], dict[str, list[Request]], dict[tuple[str, str], dict[str, Prediction]]]:
+    """A finished run: its record as it stands in the file, the requests by task, the answers by task and system.
 
     Raises:
         DataError: if the folder holds no run, or the run is not complete.
     """
-    from heartllm_eval.schema import to_json
-
     path = folder / RUN_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        tasks, systems, settings = dict(data["tasks"]), dict(data["systems"]), dict(data["settings"])
+        tasks, systems = dict(data["tasks"]), dict(data["systems"])
+        dict(data["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
             "not a run folder", where=path, remedy="Name a folder that heartllm-eval run has written."
         ) from None
-    options = options or Options(
-        int(settings["resamples"]), float(settings["confidence"]), int(settings["bootstrap_seed"])
-    )
     requests: dict[str, list[Request]] = {}
     answers: dict[tuple[str, str], dict[str, Prediction]] = {}
     for task, about in tasks.items():
@@ -210,21 +206,54 @@ def rescore(
                 remedy="Run again in another folder.",
             )
         for system in systems:
-            file = folder / task / system / SAMPLES_FILE
-            found = {sample.request.id: sample.prediction for sample in read_samples(file)} if file.is_file() else {}
-            lacking = [request.id for request in requests[task] if request.id not in found]
+            found = {key: sample.prediction for key, sample in answered(folder / task / system).items()}
+            lacking = sum(request.id not in found for request in requests[task])
             if lacking:
                 raise DataError(
-                    f"{len(lacking):,} samples are missing",
-                    where=file,
+                    f"{lacking:,} samples are missing",
+                    where=folder / task / system / SAMPLES_FILE,
                     remedy="Finish the run with the same command first.",
                 )
             answers[task, system] = found
-        if metrics:
-            tasks[task] = {**about, "metrics": list(metrics), "primary": metrics[0]}
+    return data, requests, answers
+
+
+def check_run(folder: Path) -> int:
+    """How many answers a finished run holds.
+
+    Raises:
+        DataError: if it is not complete, or was not finished.
+    """
+    data, _, answers = read_run(folder)
+    if data.get("status") not in ("done", "predicted"):
+        raise DataError(
+            f"its status is {data.get('status')!r}",
+            where=folder / RUN_FILE,
+            remedy="Finish the run with the same command.",
+        )
+    return sum(map(len, answers.values()))
+
+
+def rescore(
+    folder: Path, *, options: Options | None = None, metrics: Sequence[str] = (), verbosity: int = 1
+) -> RunRecord:
+    """Scores a run folder once more from its samples, without any model, and writes run.json and results.md anew.
+
+    Raises:
+        DataError: if the folder holds no run, or the run is not complete.
+    """
+    from heartllm_eval.schema import to_json
+
+    data, requests, answers = read_run(folder)
+    tasks, systems, settings = dict(data["tasks"]), dict(data["systems"]), dict(data["settings"])
+    options = options or Options(
+        int(settings["resamples"]), float(settings["confidence"]), int(settings["bootstrap_seed"])
+    )
+    if metrics:
+        tasks = {task: {**about, "metrics": list(metrics), "primary": metrics[0]} for task, about in tasks.items()}
     known = {
         part: data[part]
-        for part in ("command", "config", "started", "finished", "versions", "source", "hardware", "timing")
+        for part in ("command", "config", "started", "finished", "versions", "source", "hardware", "timing", "data")
         if part in data
     }
     known["command"] = tuple(known.get("command", ()))

@@ -68,10 +68,10 @@ def configuration(spec: RunSpec, planned: Mapping[str, Sequence[Request]], syste
     """What decides samples and scores; a run folder is continued only by the same."""
     return {
         "systems": {system.name: {"kind": system.kind, "model_args": dict(system.model_args)} for system in systems},
-        "tasks": {suite.name: {"suite": suite.hash, "version": suite.version} for suite in spec.suites},
-        "requests": {name: requests_hash(requests) for name, requests in planned.items()},
         "limit": spec.limit,
         "seed": spec.seed,
+        "tasks": {suite.name: config.to_dict(suite) for suite in spec.suites},
+        "requests": {name: requests_hash(requests) for name, requests in planned.items()},
     }
 
 
@@ -104,7 +104,6 @@ def describe_tasks(
             "slices": suite.slices,
             "limit": spec.limit,
             "left_out": left_out.get(suite.name, 0),
-            "definition": config.to_dict(suite),
         }
         for suite in spec.suites
     }
@@ -180,7 +179,14 @@ def changes(before: Any, after: Any, path: str = "") -> list[str]:
             for key in keys
             for line in changes(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
         ]
-    return [] if before == after else [f"{path}: {str(before)[:40]} -> {str(after)[:40]}"]
+    return [] if before == after else [f"{path}: {_shown(before)} -> {_shown(after)}"]
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    if len(text) == 64 and set(text) <= set("0123456789abcdef"):  # a hash tells enough with its beginning
+        return f"{text[:8]}..."
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def write_requests(output: Path, planned: Mapping[str, Sequence[Request]]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +61,20 @@ def wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
     if module.available().startswith("none"):
         pytest.skip("no WordNet: run heartllm-eval fetch-wordnet")
     module.load_wordnet.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def run_schema() -> Any:
+    """The published schema of run.json, as a validator."""
+    jsonschema = pytest.importorskip("jsonschema")
+    text = (ROOT / "eval" / "heartllm_eval" / "run.schema.json").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+@pytest.fixture(autouse=True)
+def _every_record_follows_the_schema(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever run a test has made, and however that ended."""
+    yield
+    records = [path for path in tmp_path.rglob("run.json") if path.read_bytes().startswith(b'{\n "status"')]
+    for path in records:
+        request.getfixturevalue("run_schema").validate(json.loads(path.read_text(encoding="utf-8")))

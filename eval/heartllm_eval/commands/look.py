@@ -71,8 +71,16 @@ def fetch_wordnet_command() -> None:
     print(f"WordNet is in {fetch_wordnet()}")
 
 
+def schema() -> None:
+    """Prints the JSON Schema of run.json."""
+    from importlib import resources
+
+    print((resources.files("heartllm_eval") / "run.schema.json").read_text(encoding="utf-8"), end="")
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to the program."""
     app.command()(ls)
+    app.command()(schema)
     app.command()(doctor)
     app.command("fetch-wordnet")(fetch_wordnet_command)

@@ -145,7 +145,7 @@ def run(
     if num_processes > 1 and LAUNCHED not in os.environ:
         if world.size > 1:
             raise UsageError("started by two launchers", where="--num_processes", remedy="Leave it out.")
-        _launch(num_processes, output)
+        _launch(num_processes, output, output_path)
         return
     from heartllm_eval import runner
 
@@ -176,13 +176,14 @@ def _batch_size(text: str, largest: int | None, device: str) -> tuple[int, bool]
     return min(int(text), largest or int(text)), False
 
 
-def _launch(count: int, output: Path) -> None:
-    """Starts this command again, in several processes that write to the same folder."""
+def _launch(count: int, output: Path, given: Path | None) -> None:
+    """Starts this command again, in several processes that write to the same folder, also where none was given."""
     from heartllm_eval.processes import ends_well, launch
 
+    named = [] if given else ["--output_path", str(output)]
     try:
         with ends_well():
-            launch([*sys.argv[1:], "--output_path", str(output)], count, output)
+            launch([*sys.argv[1:], *named], count, output)
     except KeyboardInterrupt:
         raise Interrupted("interrupted", where=output, remedy=KEPT) from None
 

@@ -88,9 +88,7 @@ def score(
         requests = files.read_references(references, kind)  # type: ignore[arg-type]
         name, sources = references.stem, {"references": file_hash(references)}
     else:
-        name, requests, about = _suite_references(
-            chosen_suites(tasks or [], include_path), data_root or [], limit, seed
-        )
+        name, requests, about = suite_references(chosen_suites(tasks or [], include_path), data_root or [], limit, seed)
         sources, names = {}, names or about.pop("metrics")
     if names:
         about["primary"] = names[0]
@@ -111,9 +109,14 @@ def score(
     show(record, format)
 
 
-def _suite_references(
+def suite_references(
     suites: list[Suite], data_roots: Sequence[Path], limit: str | None, seed: int
 ) -> tuple[str, Any, dict[str, Any]]:
+    """A suite's name, its requests, and what a record says of it.
+
+    Raises:
+        UsageError: for more than one suite.
+    """
     from heartllm_eval.planning import RunSpec, plan
     from heartllm_eval.requests import Workspace
 

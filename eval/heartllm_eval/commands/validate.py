@@ -41,7 +41,9 @@ def validate(
     ] = None,
     include_path: Include = None,
     data_root: DataRoot = None,
-    limit: Annotated[str | None, typer.Option("--limit", "-L", help="The --limit that the suite was asked with.")] = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", "-L", help="The --limit that the suite was asked with.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The --seed that the suite was asked with.")] = 0,
 ) -> None:
     """Checks a file or folder without scoring it: exit code 0 if it can be used as it is."""
