@@ -12,7 +12,7 @@ from typing import Any
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.planning import MODEL, REQUESTS_FILE
 from heartllm_eval.records import NO_RUN, read_json
-from heartllm_eval.samples import SAMPLES_FILE, read_samples
+from heartllm_eval.samples import answered
 from heartllm_eval.schema import Prediction, Request, request_from_json
 
 _LABEL = re.compile(r"([\w .+-]{1,40})=(.+)")
@@ -109,7 +109,7 @@ class Reader:
             system=system,
             tasks=tasks,
             requests={task: self._read_requests(spec.path, task) for task in tasks},
-            predictions={task: _read_predictions(spec.path / task / system / SAMPLES_FILE) for task in tasks},
+            predictions={task: _read_predictions(spec.path / task / system) for task in tasks},
             suites={task: str(dict(part).get("suite", "")) for task, part in config.items()},
             signatures={str(name): str(value) for name, value in dict(data.get("signatures") or {}).items()},
             about={
@@ -122,7 +122,7 @@ class Reader:
         )
 
     def _read_requests(self, folder: Path, task: str) -> tuple[Request, ...]:
-        from heartllm_eval.models.predictions import rows
+        from heartllm_eval.row_files import rows
 
         path = folder / task / REQUESTS_FILE
         if path not in self._requests:
@@ -148,8 +148,8 @@ def _system(spec: Spec, known: Sequence[str]) -> str:
     return system
 
 
-def _read_predictions(path: Path) -> dict[str, Prediction]:
-    return {sample.request.id: sample.prediction for sample in read_samples(path)} if path.is_file() else {}
+def _read_predictions(folder: Path) -> dict[str, Prediction]:
+    return {key: sample.prediction for key, sample in answered(folder).items()}
 
 
 def side_of_file(spec: Spec, requests: Sequence[Request], task: str, about: Mapping[str, Any], missing: str) -> Side:
