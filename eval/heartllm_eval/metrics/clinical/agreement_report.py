@@ -27,7 +27,7 @@ _LANGUAGES = {
     },
     "German": {
         "lagetyp", "linkstyp", "rechtstyp", "steiltyp", "linkslagetyp", "sinusrhythmus", "sinusbradykardie", "ekg",
-        "llt", "sinustachykardie", "sinusarrhythmie", "arrhythmie", "mlt", "vorhofflimmern", "schrittmacher", "ableitungen",
+        "llt", "sinustachykardie", "sinusarrhythmie", "arrhythmie", "mlt", "vorhofflimmern", "schrittmacher",
     },
 }  # fmt: skip
 

@@ -130,6 +130,10 @@ class _Sentence:
             if place in starts:
                 found.append(starts[place])
                 place = starts[place].end + 1
+            elif self.words[place] == "," and starts.get(place + 1) is not None and not found:
+                if starts[place + 1].end + 1 < len(self.words):  # "infarct, inferior" ends a sentence
+                    break
+                place += 1
             elif (not found and self.words[place] in between) or (found and self.words[place] in self._joins):
                 place += 1
             else:
@@ -168,7 +172,7 @@ class _Sentence:
             inside = [m for m in self.mentions if m.start < cue.start and cue.end < m.end]
             targets: list[Mention] = inside
             if not inside and place == "either":
-                targets = self._behind_at_once(cue) or self._ahead(cue, scope)
+                targets = self._behind_at_once(cue) or self._ahead(cue, scope) or self._behind(cue, scope)
             elif not inside:
                 targets = self._ahead(cue, scope) if place == "before" else self._behind(cue, scope)
             for mention in targets:
