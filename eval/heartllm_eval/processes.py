@@ -28,6 +28,7 @@ from heartllm.errors import DataError, HeartLLMError, UsageError
 from heartllm_eval.schema import Request
 
 LAUNCHED = "HEARTLLM_EVAL_LAUNCHER"  # process id of the launcher, in the environment of what it started
+PROGRAM = ("-m", "heartllm_eval")
 POLL = 0.1  # seconds
 LOCK_WAIT = 5.0  # seconds: what a killed launcher's processes may take to notice
 END_WAIT = 10.0
@@ -89,7 +90,7 @@ def share(requests: Sequence[Request], world: World) -> list[Request]:
     return kept
 
 
-def launch(arguments: Sequence[str], count: int, output: Path) -> None:
+def launch(arguments: Sequence[str], count: int, output: Path, program: Sequence[str] = PROGRAM) -> None:
     """Runs `heartllm-eval ARGUMENTS` in `count` processes; if one fails, the others are ended.
 
     Raises:
@@ -106,7 +107,7 @@ def launch(arguments: Sequence[str], count: int, output: Path) -> None:
             "WORLD_SIZE": str(count),
             LAUNCHED: str(os.getpid()),
         }
-        processes.append(subprocess.Popen([sys.executable, "-m", "heartllm_eval", *arguments], env=environment))
+        processes.append(subprocess.Popen([sys.executable, *program, *arguments], env=environment))
     try:
         failed = _first_failure(processes)
     except BaseException:
@@ -189,7 +190,7 @@ def _watch(launcher: int) -> None:
 
 
 @contextmanager
-def locked(output: Path, world: World) -> Iterator[None]:
+def locked(output: Path, world: World, wait: float = LOCK_WAIT) -> Iterator[None]:
     """Holds the folder for this process; the lock goes with the process, however that ends.
 
     Raises:
@@ -202,7 +203,7 @@ def locked(output: Path, world: World) -> Iterator[None]:
         return
     path = output / (".lock" if world.leads else f".lock.{world.rank}")
     with path.open("ab") as stream:
-        until = time.monotonic() + LOCK_WAIT
+        until = time.monotonic() + wait
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -247,58 +243,3 @@ def test_controls_of_a_heartllm_checkpoint(spec: RunSpec, tmp_path: Path) -> Non
     assert systems["shuffled"].model_args["ecg"] == "shuffled"
     with pytest.raises(UsageError, match="--blind"):
         systems_of(replace(asked, blind=tmp_path / "nowhere"), warnings.append)
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from heartllm_eval import planning, runner, testing
-from heartllm_eval.models import base
-from heartllm_eval.scoring import Options
-from heartllm_eval.suite import Suite
-
-class Slow(testing.Echo):
-    def predict(self, requests, task):
-        for prediction in super().predict(requests, task):
-            time.sleep(0.004)
-            yield prediction
-
-build = lambda suite, workspace, *, split=None: testing.invented_requests(split or suite.split)
-planning.build_requests = base.build_requests = build
-suite = Suite(version=1, name="invented_qa", title="T", kind="qa", dataset="ptbxl")
-spec = planning.RunSpec("echo", (suite,), Path(sys.argv[1]), options=Options(resamples=100), verbosity=0)
-runner.run(spec, lambda system, context: Slow())
-"""
-
-
-def size_of(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Some kills come when a random part of the answers is written, the others at a random time (mostly at start)."""
-    generator, out = random.Random(0), tmp_path / "run"
-    command = [sys.executable, "-c", KILLED, str(out)]
-    subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True)
-    whole_log, log = (folder / "invented_qa" / "model" / "samples.jsonl" for folder in (tmp_path / "whole", out))
-    kills = 0
-    for by_answers in (True, True, False, False) * 2:
-        process = subprocess.Popen(command)
-        if by_answers:  # by what is written, and not by the clock: neither a fast nor a busy machine ends the run early
-            target = size_of(log) + generator.uniform(0.05, 0.3) * size_of(whole_log)
-            while process.poll() is None and size_of(log) < target:
-                time.sleep(0.003)
-        else:
-            time.sleep(generator.uniform(0.05, 0.6))
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.wait()
-        kills += 1
-    assert kills >= 2
-    subprocess.run(command, check=True)
-    whole, killed = (json.loads((folder / "run.json").read_text("utf-8")) for folder in (tmp_path / "whole", out))
-    assert scores(whole) == scores(killed)
-    found = [sample.request.id for sample in read_samples(out / "invented_qa" / "model" / "samples.jsonl")]
-    assert len(found) == len(set(found)) == 144

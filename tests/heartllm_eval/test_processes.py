@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heartllm.errors import UsageError
+from heartllm_eval.processes import World, locked, share, world_from_environment
+from heartllm_eval.testing import invented_requests
+
+SCRIPT = Path(__file__).with_name("slow_run.py")
+
+
+def launched(count: int, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--launch", str(count), str(out), "0.001", *more], capture_output=True, text=True
+    )
+
+
+def record(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "run.json").read_text(encoding="utf-8")))
+
+
+def samples(out: Path) -> Path:
+    return out / "invented_qa" / "model" / "samples.jsonl"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_shares_are_whole_groups_and_together_everything(size: int) -> None:
+    requests = invented_requests("test", patients=7)
+    shares = [share(requests, World(rank, size)) for rank in range(size)]
+    assert sorted(request.id for part in shares for request in part) == sorted(request.id for request in requests)
+    for part in shares:
+        for request in part:
+            assert sum(other.record_ids == request.record_ids for other in part) == 3
+    sizes = [len(part) for part in shares]
+    assert max(sizes) - min(sizes) <= 3
+
+
+def test_the_environment_tells_the_process_its_number() -> None:
+    assert world_from_environment({}) == World(0, 1, 0)
+    assert world_from_environment({"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}) == World(2, 4, 0)
+    for wrong in ({"RANK": "4", "WORLD_SIZE": "4"}, {"RANK": "x", "WORLD_SIZE": "4"}, {"WORLD_SIZE": "0"}):
+        with pytest.raises(UsageError, match="do not fit"):
+            world_from_environment(wrong)
+
+
+def test_any_number_of_processes_gives_the_same_samples_and_scores(tmp_path: Path) -> None:
+    outs = {count: tmp_path / str(count) for count in (1, 2, 3)}
+    for count, out in outs.items():
+        done = launched(count, out)
+        assert done.returncode == 0, done.stderr
+    first = record(outs[1])
+    assert len(samples(outs[1]).read_bytes().splitlines()) == 186
+    for count, out in outs.items():
+        told = record(out)
+        assert told["settings"]["world_size"] == count
+        assert told["status"] == "done"
+        for part in ("config", "tasks", "systems", "figures", "signatures"):
+            assert told[part] == first[part], part
+        assert samples(out).read_bytes() == samples(outs[1]).read_bytes()
+        assert [path.name for path in samples(out).parent.iterdir()] == ["samples.jsonl"]
+
+
+def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(tmp_path: Path) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    failed = launched(3, out, "1", "7")
+    assert failed.returncode == 1
+    assert "the model fell over" in failed.stderr
+    assert "process 1 of 3 ended with exit code 1" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert record(out)["status"] == "error"
+    assert "process 1 of 3" in record(out)["error"]
+    assert len((out / "invented_qa" / "model" / "samples.1.jsonl").read_bytes().splitlines()) == 7
+    assert launched(2, out).returncode == 0
+    assert launched(1, whole).returncode == 0
+    assert record(out)["resumed"] == 1
+    assert samples(out).read_bytes() == samples(whole).read_bytes()
+    assert record(out)["figures"] == record(whole)["figures"]
+
+
+def test_a_folder_of_another_run_is_left_alone_by_all(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert launched(1, out).returncode == 0
+    told = record(out)
+    told["config"]["seed"] = 7
+    (out / "run.json").write_text(json.dumps(told))
+    refused = launched(2, out)
+    assert refused.returncode == 2
+    assert "seed: 7 -> 0" in refused.stderr
+    assert record(out) == told
+
+
+def test_processes_end_with_their_killed_launcher(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, str(SCRIPT), "--launch", "2", str(out), "0.05"])
+    while not (out / "invented_qa" / "model" / "samples.1.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+
+    def held(rank: int) -> bool:
+        try:
+            with locked(out, World(rank, 2), wait=0.0):
+                return False
+        except UsageError:
+            return True
+
+    while any(held(rank) for rank in (0, 1)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path, World()),
+        pytest.raises(UsageError, match="another run is writing there"),
+        locked(tmp_path, World(), wait=0.0),
+    ):
+        pass
+    with locked(tmp_path, World(), wait=0.0):
+        pass
+
+
+def test_sigterm_leaves_an_interrupted_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, str(SCRIPT), str(out), "0.05"], stderr=subprocess.PIPE, text=True)
+    while not (samples(out).exists() and samples(out).stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert "interrupted" in process.communicate()[1]
+    assert process.returncode == 130
+    assert record(out)["status"] == "interrupted"
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("launcher", ["--num_processes", "torchrun"])
+def test_the_command_line_starts_several(data_root: Path, tmp_path: Path, launcher: str) -> None:
+    run = ["run", "-M", "gold", "-t", "ptbxl_qa_genuine", "--data_root", str(data_root), "--confidence_n", "100"]
+    module = [sys.executable, "-m", "heartllm_eval"]
+    if launcher == "torchrun":
+        pytest.importorskip("torch")
+        module = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "heartllm_eval"]
+    several = ["--num_processes", "2"] if launcher != "torchrun" else []
+    done = subprocess.run(
+        [*module, *run, "-o", str(tmp_path / "two"), *several],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    told = record(tmp_path / "two")
+    assert told["settings"]["world_size"] == 2
+    assert next(figure for figure in told["figures"] if figure["slice"] == "all")["value"] == 100.0
