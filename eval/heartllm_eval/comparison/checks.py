@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from heartllm.errors import UsageError
 from heartllm_eval.comparison.sides import Side
 from heartllm_eval.models.predictions import listed
+from heartllm_eval.planning import changes
 from heartllm_eval.schema import Prediction, Request
 
 # What an answer is scored and paired by. Two samples of one id that differ in it are not the same sample.
 CONTENT = ("kind", "question", "references", "options", "cluster")
+SPOKEN = ("title", "tags")  # of a suite; they decide nothing
 ASKED = ("version", "kind", "dataset", "split")
 
 
@@ -65,11 +67,17 @@ def check_suites(sides: Sequence[Side], task: str) -> list[str]:
                 where=task,
                 remedy="Run both with the same version of the suite.",
             )
-        hashes = [part.suites.get(task) for part in (first, side)]
-        if all(hashes) and hashes[0] != hashes[1]:
+        before, after = (dict(part.suites.get(task) or {}) for part in (side, first))
+        found = [
+            line
+            for line in (changes(before, after) if before.keys() == after.keys() else [])
+            if line.partition(":")[0].partition(".")[0] not in SPOKEN
+        ]
+        if found:
+            more = f"; {len(found) - 5} more" if len(found) > 5 else ""
             notes.append(
-                f"{task}: {first.label} and {side.label} have the same version but another definition of the suite "
-                f"({hashes[0]}, {hashes[1]}), such as its prompt, generation or slices."
+                f"{task}: the suite has the same version but another definition in {side.label} -> {first.label} "
+                f"({'; '.join(found[:5])}{more})."
             )
     return notes
 

@@ -36,7 +36,7 @@ class Side:
         label: its name in the tables.
         path, system: where it comes from.
         tasks: task -> what run.json says of it.
-        suites: task -> hash of the suite's definition.
+        suites: task -> the suite's definition, as the run's configuration holds it.
         signatures: metric -> signature, as the run recorded it; empty where it was not scored.
         requests, predictions: task -> what was asked, and id -> what was said. An answer can be missing.
         about: what the comparison's record keeps of it.
@@ -48,7 +48,7 @@ class Side:
     tasks: Mapping[str, Mapping[str, Any]]
     requests: Mapping[str, Sequence[Request]]
     predictions: Mapping[str, Mapping[str, Prediction]]
-    suites: Mapping[str, str] = field(default_factory=dict)
+    suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ class Reader:
             tasks=tasks,
             requests={task: self._read_requests(spec.path, task) for task in tasks},
             predictions={task: _read_predictions(spec.path / task / system) for task in tasks},
-            suites={task: str(dict(part).get("suite", "")) for task, part in config.items()},
+            suites={task: dict(part) for task, part in config.items()},
             signatures={str(name): str(value) for name, value in dict(data.get("signatures") or {}).items()},
             about={
                 "run": str(spec.path),
@@ -203,10 +203,14 @@ def with_labels(sides: Sequence[Side], specs: Sequence[Spec]) -> list[Side]:
         plain = all(side.system == MODEL for side in sides)
         depth, chosen = 1, [""]
         while depth < 12 and len(set(chosen)) < len(sides):
-            names = ["/".join(side.path.resolve().parts[-depth:]) for side in sides]
+            names = ["/".join(_name(side.path).parts[-depth:]) for side in sides]
             chosen = [name if plain else f"{name}:{side.system}" for name, side in zip(names, sides, strict=True)]
             depth += 1
     final = [own or label for own, label in zip(own_labels, chosen, strict=True)]
     if len(set(final)) < len(final):
         raise UsageError("two sides have the same label", where="compare", remedy="Name them LABEL=RUN:SYSTEM.")
     return [replace(side, label=label) for side, label in zip(sides, final, strict=True)]
+
+
+def _name(path: Path) -> Path:
+    return path.resolve().with_suffix("") if path.is_file() else path.resolve()
