@@ -140,10 +140,11 @@ def evaluate(
                         confidence=options.confidence,
                     )
                     method = "none" if found.low is None else "bootstrap"
-                    if metric.binary:
-                        found, method = _exact(
-                            found, method, system.statistics[metric.name][mask], rows[mask], options.confidence
-                        )
+                    share, trials = metric.share(column), counted
+                    if share is not None:
+                        counts = system.statistics[metric.name][mask][:, list(share)]
+                        trials = int(counts[:, -1].sum())
+                        found, method = _exact(found, method, counts, rows[mask], options.confidence)
                     result.figures.append(
                         Figure(
                             task=task,
@@ -153,7 +154,7 @@ def evaluate(
                             value=_number(found.value),
                             low=found.low,
                             high=found.high,
-                            n=counted,
+                            n=trials,
                             clusters=clusters,
                             confidence=options.confidence,
                             interval=method,
@@ -215,8 +216,9 @@ def _exact(
     rows: np.ndarray[tuple[int], np.dtype[np.int64]],
     confidence: float,
 ) -> tuple[stats.Interval, str]:
-    """The exact interval and its name where the bootstrap's cannot be trusted, otherwise what was found."""
-    if len(rows) == 0:
+    """The exact interval of a share (successes, trials) and its name where the bootstrap's cannot be trusted, otherwise
+    what was found."""
+    if not statistics[:, -1].any():
         return found, method
     right: Array = np.bincount(rows, weights=statistics[:, 0]).astype(np.float64)
     count: Array = np.bincount(rows, weights=statistics[:, -1]).astype(np.float64)

@@ -117,13 +117,34 @@ def test_critical_counts_and_rates() -> None:
     predictions = ["vt", "sinus rhythm", "sinus rhythm", "complete heart block", "paced", "stemi"]
     references = ["vt", "vt", "sinus rhythm", "sinus rhythm", "paced", "anterior infarct"]
     found = figures("clinical.critical", predictions, references)
-    assert (found["vt_stated"], found["vt_missed_n"], found["vt_missed"]) == (2.0, 1.0, 50.0)
+    assert (found["vt_missed_n"], found["vt_missed"]) == (1.0, 50.0)
     assert (found["complete_block_false_n"], found["complete_block_false"]) == (1.0, pytest.approx(100 / 6))
     assert (found["pacing_missed"], found["infarct_missed"], found["acute_infarct_false_n"]) == (0.0, 0.0, 1.0)
     assert np.isnan(found["complete_block_missed"])  # none is stated
     metric = CriticalFindings()
     row = metric.statistics("sinus rhythm", report("vt"))
     assert metric.sample_scores(row) == {"clinical.critical/vt_missed_n": 1.0}
+
+
+def test_rates_are_shares_of_their_own_reports_with_exact_intervals() -> None:
+    from heartllm_eval.scoring import Options, evaluate, score_system
+
+    metric = get_metric("clinical.critical")
+    requests = [
+        Request(str(i), "report", cluster=str(i), references=("atrial fibrillation" if i < 3 else "sinus rhythm",))
+        for i in range(20)
+    ]
+    predictions = {request.id: Prediction(request.id, "sinus rhythm") for request in requests}
+    scored = score_system("model", requests, predictions, [metric])
+    found = {
+        figure.metric: figure for figure in evaluate("t", requests, [scored], [metric], options=Options(100)).figures
+    }
+    missed, false = found["clinical.critical/af_missed"], found["clinical.critical/af_false"]
+    assert (missed.value, missed.n, missed.interval) == (100.0, 3, "clopper-pearson")
+    assert missed.low == pytest.approx(100 * 0.025 ** (1 / 3))
+    assert (false.value, false.n, false.low) == (0.0, 17, 0.0)
+    assert false.high == pytest.approx(100 * (1 - 0.025 ** (1 / 17)))
+    assert (found["clinical.critical/vt_missed"].value, found["clinical.critical/vt_missed"].n) == (None, 0)
 
 
 codes = st.lists(st.sampled_from(sorted(STATED)), max_size=5).map(write)

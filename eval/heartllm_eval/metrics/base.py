@@ -63,6 +63,11 @@ class Metric(ABC):
     def score(self, totals: Array) -> Array:
         """Scores in per cent (..., figures) of summed statistics (..., k); NaN where nothing was scored."""
 
+    def share(self, figure: int) -> tuple[int, int] | None:
+        """Which statistics are successes and trials of a figure that is a plain share of its own trials, so that its n
+        is their number and its interval can be exact; None for other figures."""
+        return (0, -1) if self.binary else None
+
     def of(self, prediction: Prediction, request: Request) -> tuple[float, ...]:
         """The statistics of one prediction."""
         return self.statistics(text_of(prediction), request)

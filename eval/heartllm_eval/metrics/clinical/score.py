@@ -154,10 +154,9 @@ class CriticalFindings(Metric):
     """How often a finding that must not be missed was missed, or raised falsely ([critical] of the lexicon).
 
     Missed: the reference states it, and the prediction does not even mention it as possible; `_missed` is per cent of
-    the reports that state it (`_stated`), of which `_missed_n` were missed. Falsely raised: the prediction states it or
-    calls it possible, and the reference does neither; `_false` is per cent of the reports without it, `_false_n` the
-    number of false alarms. Where the reference is in doubt, either answer passes.
-    Names that end in `_n` or `_stated` are counts, not per cent.
+    the reports that state it. Falsely raised: the prediction states it or calls it possible, and the reference does
+    neither; `_false` is per cent of the reports without it. `_missed_n` and `_false_n` are the numbers themselves.
+    Where the reference is in doubt, either answer passes.
     """
 
     name = "clinical.critical"
@@ -168,7 +167,7 @@ class CriticalFindings(Metric):
         self.figures = tuple(
             f"{name}_{figure}"
             for name in self.lexicon.critical
-            for figure in ("missed", "false", "stated", "missed_n", "false_n")
+            for figure in ("missed", "false", "missed_n", "false_n")
         )
 
     @property
@@ -203,9 +202,13 @@ class CriticalFindings(Metric):
         with np.errstate(invalid="ignore", divide="ignore"):
             misses = np.where(stated > 0, 100.0 * missed / stated, np.nan)
             alarms = np.where(absent > 0, 100.0 * raised / absent, np.nan)
-        shown = np.stack([misses, alarms, stated, missed, raised], axis=-1)
+        shown = np.stack([misses, alarms, missed, raised], axis=-1)
         found: Array = shown.reshape(*totals.shape[:-1], -1)
         return np.where(totals[..., -1:] > 0, found, np.nan)
+
+    def share(self, figure: int) -> tuple[int, int] | None:
+        name, kind = divmod(figure, 4)
+        return {0: (4 * name + 1, 4 * name), 1: (4 * name + 3, 4 * name + 2)}.get(kind)
 
     def sample_scores(self, statistics: tuple[float, ...]) -> dict[str, float]:
         """1 for what was missed or raised falsely in this sample; nothing else."""
