@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from heartllm.errors import DataError
@@ -116,8 +117,21 @@ def _restore(state: _State) -> None:
 def _end(state: _State, status: Literal["error", "interrupted"], message: str | None) -> None:
     """Marks the record, if it is this run's: before the folder was checked, an earlier run's record stays."""
     if state.earlier is None or state.record.config:
-        with suppress(OSError):  # the disk that is full, most likely; the first error is the one to tell
+        try:
             state.save(status=status, error=message, finished=provenance.now())
+        except OSError:  # the disk that is full, most likely; the first error is the one to tell
+            with suppress(OSError):
+                _mark_in_place(state.spec.output / RUN_FILE)
+
+
+def _mark_in_place(path: Path) -> None:
+    """Turns "running" into "error" without needing any space: bytes that the file has already are written over."""
+    running, failed = b'"status": "running"', b'"status": "error"  '
+    with path.open("rb+") as stream:
+        position = stream.read(200).find(running)
+        if position >= 0:
+            stream.seek(position)
+            stream.write(failed)
 
 
 def _open(spec: RunSpec) -> _State:

@@ -59,7 +59,7 @@ def test_kills_lose_and_double_nothing(tmp_path: Path, kills: int, counts: tuple
     subprocess.run(command(out), check=True)
     first, second = record(whole), record(out)
     assert second["status"] == "done"
-    assert second["resumed"] >= 1
+    assert second["resumed"] >= kills // 3  # most kills came when the run had begun
     for part in ("config", "tasks", "systems", "figures", "differences", "signatures"):
         assert first[part] == second[part], part
     files = [folder / "invented_qa" / "model" / "samples.jsonl" for folder in (whole, out)]
