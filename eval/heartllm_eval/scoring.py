@@ -199,6 +199,9 @@ def _resample(
             drawn[key][chunk] = metric.score(_spread(sums[:, first : first + width], used))
             first += width
         done = chunk.stop
+    hidden = [column for column, figure in enumerate(metric.figures) if figure in metric.without_interval]
+    for values in drawn.values():
+        values[:, hidden] = np.nan
     return drawn, points
 
 

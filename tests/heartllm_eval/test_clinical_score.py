@@ -82,7 +82,7 @@ def test_macro_is_over_findings_of_the_references() -> None:
 def test_the_best_of_several_references_counts() -> None:
     metric = ClinicalScore()
     rows = np.array(metric.statistics("lbbb", report("sinus rhythm", "lbbb. sinus rhythm", "lbbb")))
-    assert metric.score(rows)[0] == 100.0
+    assert metric.score(rows)[-1] == 100.0
     assert metric.sample_scores(tuple(rows.tolist())) == {"clinical/sample_f1": 100.0}
 
 
@@ -144,6 +144,8 @@ def test_rates_are_shares_of_their_own_reports_with_exact_intervals() -> None:
     assert missed.low == pytest.approx(100 * 0.025 ** (1 / 3))
     assert (false.value, false.n, false.low) == (0.0, 17, 0.0)
     assert false.high == pytest.approx(100 * (1 - 0.025 ** (1 / 17)))
+    count = found["clinical.critical/af_missed_n"]
+    assert (count.value, count.low, count.interval) == (3.0, None, "none")
     assert (found["clinical.critical/vt_missed"].value, found["clinical.critical/vt_missed"].n) == (None, 0)
 
 

@@ -43,12 +43,15 @@ class Metric(ABC):
         kind: what kind of request it scores.
         figures: the names of the numbers it gives ("bleu1", ...); one name if there is only one.
         binary: each sample is right or wrong, so that McNemar's test applies.
+        without_interval: figures that a bootstrap does not do justice to: counts, and means over labels of which rare
+            ones vanish from resamples.
     """
 
     name: str
     kind: ClassVar[Kind]
     figures: tuple[str, ...]
     binary: ClassVar[bool] = False
+    without_interval: frozenset[str] = frozenset()
 
     @property
     @abstractmethod

@@ -52,8 +52,9 @@ class ClinicalScore(Metric):
     """Label F1 between the findings of a predicted report and its reference.
 
     Figures: micro `precision`, `recall`, `f1` over all findings of all samples; `macro_f1`, the mean F1 of the findings
-    that occur in the references; `sample_f1`, the mean over samples in which either report has a finding; `group_f1`,
-    micro F1 after near synonyms and neighbouring territories are merged ([groups] of the lexicon).
+    that occur in the references (without interval: rare ones vanish from resamples); `sample_f1`, the mean over samples
+    in which either report has a finding; `group_f1`, micro F1 after near synonyms and neighbouring territories are
+    merged ([groups] of the lexicon).
     Of several references the one with the highest F1 counts.
 
     Statistics: for every code shared, given and right weight; the same of the groups, summed; sample F1 and whether it
@@ -62,7 +63,8 @@ class ClinicalScore(Metric):
 
     name = "clinical"
     kind = "report"
-    figures = ("f1", "precision", "recall", "macro_f1", "sample_f1", "group_f1")
+    figures = ("precision", "recall", "macro_f1", "sample_f1", "group_f1", "f1")
+    without_interval = frozenset({"macro_f1"})
     hedge: ClassVar[float] = 0.5
     uncertain: ClassVar[str] = "half"
 
@@ -123,9 +125,8 @@ class ClinicalScore(Metric):
             macro = np.where(occurs.any(axis=-1), by_code.sum(axis=-1) / occurs.sum(axis=-1), np.nan)
             by_sample = np.where(totals[..., -2] > 0, totals[..., -3] / totals[..., -2], np.nan)
         groups = _f1(totals[..., -6], totals[..., -5], totals[..., -4])
-        found: Array = 100.0 * np.stack(
-            [_f1(all_shared, all_given, all_right), precision, recall, macro, by_sample, groups], axis=-1
-        )
+        micro = _f1(all_shared, all_given, all_right)
+        found: Array = 100.0 * np.stack([precision, recall, macro, by_sample, groups, micro], axis=-1)
         return found
 
     def sample_scores(self, statistics: tuple[float, ...]) -> dict[str, float]:
@@ -169,6 +170,7 @@ class CriticalFindings(Metric):
             for name in self.lexicon.critical
             for figure in ("missed", "false", "missed_n", "false_n")
         )
+        self.without_interval = frozenset(figure for figure in self.figures if figure.endswith("_n"))
 
     @property
     def signature(self) -> Signature:
