@@ -20,7 +20,11 @@ EPILOG = """**Examples**
 
 `heartllm-eval run -M heartllm -a checkpoint=DIR -t synthetic -L 0.1 -o runs/quick`
 
-`heartllm-eval run -M predictions -a path=answers.jsonl -t ptbxl_qa -o runs/theirs`
+`heartllm-eval run -M predictions -a path=answers.jsonl -t ptbxl_qa --control all -o runs/theirs`
+
+`heartllm-eval run -M hf -a model=DIR -t ptbxl_qa -L 200 --controls` (any text LLM: it reads the ECG's measurements)
+
+`heartllm-eval run -M openai -a base_url=http://127.0.0.1:8000/v1,model=NAME,image=true -t ptbxl_qa -L 200`
 
 `heartllm-eval run -M gold -t ptbxl_qa --dry-run -o plan` (writes what would be asked to plan/ptbxl_qa/requests.jsonl)
 
@@ -42,7 +46,10 @@ def run(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-M", help="Kind of model: heartllm, predictions, majority, constant, gold, or a plug-in's."
+            "--model",
+            "-M",
+            help="Kind of model: heartllm, authors, hf, openai, predictions, a control (majority, constant, retrieval, "
+            "gold), or a plug-in's.",
         ),
     ],
     tasks: Annotated[list[str], typer.Option("--tasks", "-t", help="Suites or tags, separated by commas; see `ls`.")],
