@@ -43,7 +43,9 @@ _LATEX = {
     "†": r"\textsuperscript{\dag}",
     "⏎": r"$\hookleftarrow$",
     "’": "'",
+    "`": r"\textasciigrave{}",
 }
+_LATEX_CODES = str.maketrans(_LATEX)
 _NUMBER = re.compile(r"\[?[<+−-]? ?\d|–$")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so as a formula (OWASP)
 _MARKDOWN = re.compile(r"[\\`*|~$]|^[#>+-](?=\s|#)|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])")
@@ -73,8 +75,9 @@ def markdown_text(text: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX sets as it is; a minus before a digit becomes a minus sign."""
-    return "".join(_LATEX.get(char, char) for char in re.sub(r"(?<![\w.])-(?=\d)", "−", visible(text)))
+    """Text that LaTeX sets as it is; a minus before a digit becomes a minus sign, and two hyphens stay two."""
+    shown = re.sub(r"(?<![\w.-])-(?=\d)", "−", visible(text))
+    return re.sub(r"-(?=-)", "-\0", shown).translate(_LATEX_CODES).replace("\0", "{}")
 
 
 def indent(space: str, cell: str, escape: Callable[[str], str]) -> str:
@@ -126,7 +129,7 @@ class Table:
         def line(cells: Iterable[str]) -> str:
             return "| " + " | ".join(indent("&emsp;", cell, markdown_text) for cell in cells) + " |"
 
-        rule = "|" + "|".join("---" if index == 0 else "---:" for index in range(len(self.columns))) + "|"
+        rule = "|" + "|".join("---:" if right else "---" for right in _right(self.columns, self.rows)) + "|"
         body = [line(self.columns), rule, *(line(row) for row in self.rows)]
         notes = [f"\n{note if _is_code(note) else markdown_text(note)}" for note in self.notes]
         return "\n".join([f"### {markdown_text(self.title)}", "", *body, *notes])
@@ -145,7 +148,7 @@ class Table:
                 r"\small",
                 rf"\caption{{{latex_text(self.title)}}}",
                 rf"\label{{tab:{label}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
+                rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in _right(self.columns, self.rows))}}}",
                 r"\toprule",
                 line(self.columns),
                 r"\midrule",
@@ -211,6 +214,11 @@ def fit(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
     each with the first column.
     """
     cells = [[visible(cell) for cell in row] for row in rows]
+    marked = [any(cell.endswith("†") for cell in column) for column in zip(*cells, strict=True)]
+    cells = [  # so that numbers with and without a mark stand below each other
+        [f"{cell} " if mark and not cell.endswith("†") else cell for cell, mark in zip(row, marked, strict=True)]
+        for row in cells
+    ]
     turned = [list(column) for column in zip(*cells, strict=True)]
     for table in (cells, turned):
         if sum(_widths(table)) + 3 * (len(table[0]) - 1) <= width:
@@ -238,7 +246,7 @@ def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
     from rich.cells import cell_len
 
     widths = _widths(rows)
-    right = [index > 0 and _is_numeric(column[1:]) for index, column in enumerate(zip(*rows, strict=True))]
+    right = _right(rows[0], rows[1:])
     lines = []
     for row in rows:
         spaces = [" " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)]
@@ -247,5 +255,10 @@ def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "─" * (sum(widths) + 3 * (len(widths) - 1)), *lines[1:]]
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
-    return 2 * sum(bool(_NUMBER.match(cell)) for cell in cells) >= len(cells)
+def _right(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns go to the right: those of numbers, but for the first."""
+    cells = [[row[index] for row in rows] for index in range(len(columns))]
+    return [
+        index > 0 and 2 * sum(bool(_NUMBER.match(cell)) for cell in column) >= len(column)
+        for index, column in enumerate(cells)
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 from heartllm_eval.binomial import EXACT_BELOW, RARE_BELOW
 from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text
 from heartllm_eval.schema import Difference, Figure, RunRecord, dumps
+from heartllm_eval.statistics import MIN_CLUSTERS
 
 __all__ = ["Table", "build", "cell", "csv_rows", "markdown", "render"]
 
@@ -17,6 +18,7 @@ EXACT_NOTE = (
     f"{EXACT} exact: Clopper-Pearson on the effective number of answers (Korn and Graubard 1998), since fewer than "
     f"{EXACT_BELOW} {{units}} were asked about or fewer than {RARE_BELOW} gave the rarer kind of answer."
 )
+NO_BOOTSTRAP = "a figure that resampling does not do justice to (a count, a mean over rare labels)"
 CSV_COLUMNS = (
     "run",
     "row",
@@ -26,6 +28,7 @@ CSV_COLUMNS = (
     "derived",
     "limit",
     "system",
+    "mode",
     "control",
     "metric",
     "slice",
@@ -49,14 +52,21 @@ CSV_COLUMNS = (
 )
 
 
+STRICT = "strict"  # our mode, which needs no label; see `modes_of`
+
+
 class _Lookup:
     """Figures of one task by system, metric and slice."""
 
-    def __init__(self, figures: Sequence[Figure], task: str) -> None:
-        self.figures = [figure for figure in figures if figure.task == task]
+    def __init__(self, record: RunRecord, task: str) -> None:
+        self.figures = [figure for figure in record.figures if figure.task == task]
         self._by = {(figure.system, figure.metric, figure.slice): figure for figure in self.figures}
         self.systems = tuple(dict.fromkeys(figure.system for figure in self.figures))
         self.metrics = tuple(dict.fromkeys(figure.metric for figure in self.figures))
+        modes = modes_of(record.systems)
+        self.labels = tuple(
+            f"{name} ({modes[name]})" if modes.get(name, "") not in ("", STRICT) else name for name in self.systems
+        )
 
     def get(self, system: str, metric: str, label: str) -> Figure | None:
         return self._by.get((system, metric, label))
@@ -103,7 +113,7 @@ def build(record: RunRecord) -> list[Table]:
     """All tables of a run."""
     found: list[Table] = []
     for task, about in record.tasks.items():
-        lookup = _Lookup(record.figures, task)
+        lookup = _Lookup(record, task)
         if not lookup.systems:
             continue
         make = _qa_tables if about["kind"] == "qa" else _report_tables
@@ -126,8 +136,11 @@ def interval_notes(
     ]
     if any(figure.interval not in ("bootstrap", "none") for figure in shown):
         notes.append(EXACT_NOTE.format(units=f"{unit}s"))
-    if any(figure.low is None for figure in shown):
+    lacking = [figure for figure in shown if figure.low is None]
+    if any(figure.clusters < MIN_CLUSTERS for figure in lacking):
         notes.append(f"No interval: too few {unit}s.")
+    if any(figure.clusters >= MIN_CLUSTERS for figure in lacking):
+        notes.append(f"No interval: {NO_BOOTSTRAP}.")
     return tuple(notes)
 
 
@@ -164,7 +177,7 @@ def _qa_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record: Run
     headers = [f"{short(label.partition('=')[2] or 'all')} (n={lookup.count(label, first)})" for label in labels]
     keys = [[(system, first, label) for label in labels] for system in lookup.systems]
     cells, notes = _cells(lookup, record, about, keys)
-    rows = [(system, *row) for system, row in zip(lookup.systems, cells, strict=True)]
+    rows = [(label, *row) for label, row in zip(lookup.labels, cells, strict=True)]
     tables = [Table(f"{title}: {first}, %", ("system", *headers), tuple(rows), notes)]
     tables += _difference_table(record.differences, task, title, primary)
     for name in about["slices"]:
@@ -189,7 +202,7 @@ def _slice_table(
         clusters = f"{figure.clusters:,}" if figure else "0"
         rows.append((value, lookup.count(f"{name}={value}", metric), clusters, *row))
     spoken = name.replace("_", " ")
-    columns = (spoken, "n", f"{about.get('cluster', 'patient')}s", *lookup.systems)
+    columns = (spoken, "n", f"{about.get('cluster', 'patient')}s", *lookup.labels)
     return Table(f"{title}: {metric} by {spoken}, %", columns, tuple(rows), notes)
 
 
@@ -200,7 +213,7 @@ def _metrics_table(
         lookup, record, about, [[(system, metric, "all") for system in lookup.systems] for metric in metrics]
     )
     rows = [(metric, lookup.count("all", metric), *row) for metric, row in zip(metrics, cells, strict=True)]
-    return Table(title, ("metric", "n", *lookup.systems), tuple(rows), notes)
+    return Table(title, ("metric", "n", *lookup.labels), tuple(rows), notes)
 
 
 def _report_tables(lookup: _Lookup, task: str, about: Mapping[str, Any], record: RunRecord) -> list[Table]:
@@ -228,12 +241,21 @@ def p_text(value: float | None) -> str:
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-TEST_NOTES = {
-    "mcnemar+bootstrap": "p: the larger of McNemar's exact test (which takes the questions of one patient as "
-    "independent) and the paired bootstrap by patient, two-sided.",
-    "mcnemar": "p: McNemar's exact test alone, two-sided; it takes the questions of one patient as independent.",
-    "bootstrap": "p: paired bootstrap by patient, two-sided.",
-}
+def p_notes(differences: Iterable[Difference], unit: str = "patient") -> list[str]:
+    """What the p of these differences are."""
+    tests = {part.test for part in differences}
+    notes = []
+    if "mcnemar+bootstrap" in tests:
+        few = f"; below {MIN_CLUSTERS} {unit}s McNemar's alone" if "mcnemar" in tests else ""
+        notes.append(
+            f"p: the larger of McNemar's exact test (which takes the questions of one {unit} as independent) and the "
+            f"paired bootstrap by {unit}, two-sided{few}."
+        )
+    elif "mcnemar" in tests:
+        notes.append(f"p: McNemar's exact test alone, two-sided; it takes the questions of one {unit} as independent.")
+    if "bootstrap" in tests:
+        notes.append(f"p: paired bootstrap by {unit}, two-sided.")
+    return notes
 
 
 def difference_texts(part: Difference) -> tuple[str, str]:
@@ -247,16 +269,15 @@ def _difference_table(differences: Sequence[Difference], task: str, title: str, 
     chosen = [part for part in differences if part.task == task]
     if not chosen:
         return []
-    rows, tests = [], set()
+    rows = []
     controls = list(dict.fromkeys(part.control for part in chosen))
     for part in sorted(chosen, key=lambda part: (controls.index(part.control), slice_rank(part.slice))):
         figure = f", {part.metric.partition('/')[2]}" if "/" in part.metric else ""
         what = f"{part.system} − {part.control}" if part.slice == "all" else f"  {slice_name(part.slice)}"
         only = "–" if part.only_model is None else f"{part.only_model:,} / {part.only_control:,}"
         rows.append((what + figure, f"{part.n:,}", *difference_texts(part), only, p_text(part.p), p_text(part.p_holm)))
-        tests.add(part.test)
     notes = (
-        *(TEST_NOTES[test] for test in TEST_NOTES if test in tests),
+        *p_notes(chosen),
         "The interval is paired and by patient. Holm's correction runs over all differences of this run.",
     )
     columns = ("systems", "n", "difference", "interval", "right only in one", "p", "p (Holm)")
@@ -269,6 +290,7 @@ def csv_rows(
     differences: Iterable[Difference],
     tasks: Mapping[str, Mapping[str, Any]],
     signatures: Mapping[str, str],
+    modes: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Every figure and difference of a run, one a row (`CSV_COLUMNS`), with what its task is and its signature."""
 
@@ -279,6 +301,7 @@ def csv_rows(
             "run": run,
             **{name: about.get(name) for name in ("title", "synthetic", "derived", "limit")},
             **{name: getattr(part, name) for name in same},
+            "mode": (modes or {}).get(part.system),
             "signature": signatures.get(part.metric.partition("/")[0]),
         }
 
@@ -310,7 +333,9 @@ def render(records: Mapping[str, RunRecord], format: str) -> str:
         return dumps(found[0] if len(found) == 1 else found, indent=1) + "\n"
     if format == "csv":
         rows = (
-            csv_rows(name, record.figures, record.differences, record.tasks, record.signatures)
+            csv_rows(
+                name, record.figures, record.differences, record.tasks, record.signatures, modes_of(record.systems)
+            )
             for name, record in records.items()
         )
         return csv_text(CSV_COLUMNS, (row for part in rows for row in part))
@@ -339,6 +364,15 @@ def markdown(record: RunRecord, *, title: str) -> str:
     parts = [*about, *systems, *(["", "Warnings:", "", *warnings] if warnings else []), ""]
     parts += [table.markdown() + "\n" for table in build(record)]
     return "\n".join(parts)
+
+
+def modes_of(systems: Mapping[str, Any]) -> dict[str, str]:
+    """System -> "compat" (the authors' way) or "strict" (ours); "" for models that know no such difference."""
+    found = {}
+    for name, entry in systems.items():
+        ours = STRICT if dict(entry).get("kind") == "heartllm" else ""
+        found[name] = str(dict(dict(entry).get("model") or {}).get("mode", ours))
+    return found
 
 
 def system_line(entry: Mapping[str, Any]) -> str:

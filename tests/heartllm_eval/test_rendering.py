@@ -70,12 +70,21 @@ def test_latex() -> None:
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
 
 
+def test_latex_keeps_hyphens_and_aligns_words_to_the_left() -> None:
+    assert rendering.latex_text("--limit -0.5, 60-79, `x`") == (
+        r"-{}-limit $-$0.5, 60-79, \textasciigrave{}x\textasciigrave{}"
+    )
+    table = Table("t", ("a", "said", "n"), (("x", "yes", "3"), ("y", "no", "–")))
+    assert r"\begin{tabular}{llr}" in table.latex("t")
+    assert "|---|---|---:|" in table.markdown()
+
+
 @given(st.text(max_size=60))
 def test_latex_leaves_no_command_to_what_was_said(text: str) -> None:
     found = rendering.latex_text(text)
     for known in sorted(set(rendering._LATEX.values()), key=len, reverse=True):
         found = found.replace(known, "")
-    assert not re.search(r"[\\{}$&#%_^~]", found)
+    assert not re.search(r"[\\{}$&#%_^~`]", found.replace("-{}", ""))
     assert "\n" not in found
 
 

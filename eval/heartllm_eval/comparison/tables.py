@@ -10,11 +10,14 @@ from heartllm_eval.comparison.pairs import Comparison
 from heartllm_eval.comparison.seeds import MIN_SEEDS, Group
 from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text, shorten, show_all, visible
 from heartllm_eval.schema import Difference, dumps, to_json
+from heartllm_eval.statistics import MIN_CLUSTERS
 from heartllm_eval.tables import (
     CSV_COLUMNS,
-    TEST_NOTES,
+    NO_BOOTSTRAP,
     csv_rows,
     difference_texts,
+    modes_of,
+    p_notes,
     p_text,
     signature_notes,
     slice_name,
@@ -91,9 +94,8 @@ def _notes(comparison: Comparison, about: Mapping[str, Any], chosen: Sequence[Di
         f"({about['patients']:,} {unit}s, {settings['resamples']:,} resamples).{limit}"
     ]
     if any(part.low is None for part in chosen):
-        notes.append(f"No interval: fewer than {settings['bootstrap_min_clusters']} {unit}s, or nothing scored.")
-    tests = {part.test for part in chosen}
-    notes += [TEST_NOTES[test].replace("patient", unit) for test in TEST_NOTES if test in tests]
+        notes.append(f"No interval: fewer than {MIN_CLUSTERS} {unit}s, or {NO_BOOTSTRAP}.")
+    notes += p_notes(chosen, unit)
     tests_in_all = f"Holm's correction runs over all {settings['holm_tests']} tests of this comparison"
     notes.append(f"{tests_in_all}; * below {1 - confidence:.2g}.")
     if any(part.p_bootstrap is not None for part in chosen):
@@ -126,7 +128,7 @@ def verdicts(comparison: Comparison) -> list[str]:
             relation = ("is above" if part.value > 0 else "is below") if known else "does not clearly differ from"
             found.append(
                 f"{about['title']}: {pair[0]} {relation} {pair[1]} in {part.metric}, {value} points {between}, "
-                f"p (Holm) {p_text(part.p_holm)}."
+                f"p {p_text(part.p)}, after Holm over {comparison.settings['holm_tests']} tests {p_text(part.p_holm)}."
             )
     return found
 
@@ -211,7 +213,8 @@ def render(comparison: Comparison, flips: Sequence[Flip], format: str, count: in
         )
     if format == "csv":
         runs = "; ".join(f"{name}={about.get('run') or about.get('file')}" for name, about in comparison.sides.items())
-        rows = csv_rows(runs, comparison.figures, comparison.differences, comparison.tasks, comparison.signatures)
+        about = (comparison.figures, comparison.differences, comparison.tasks, comparison.signatures)
+        rows = csv_rows(runs, *about, modes_of(comparison.sides))
         return csv_text(CSV_COLUMNS, rows)
     if format == "latex":
         return latex_document([("compare", table) for table in build(comparison)])
