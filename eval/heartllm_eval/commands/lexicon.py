@@ -70,18 +70,19 @@ def _show_findings(reports: list[str]) -> None:
 
 def _check(dataset: str, split: str, roots: list[Path], output: Path | None) -> None:
     from heartllm.data.dataset import FOLDERS
-    from heartllm_eval.metrics.clinical.agreement_report import build_tables, read_source
+    from heartllm_eval.metrics.clinical.agreement_report import PREFACE, TITLE, build_tables, read_source
 
     if not roots:
         raise UsageError("no data", where="--data_root", remedy="Name the folder that holds the datasets.")
     root = next((root for root in roots if (root / FOLDERS.get(dataset, dataset)).is_dir()), roots[0])
     tables = build_tables(read_source(dataset, root), split)
     if output is not None:
-        command = f"heartllm-eval lexicon --check {dataset} --split {split} --data_root DATA -o {output.name}"
+        target = output.name if output.is_absolute() else output.as_posix()
+        command = f"heartllm-eval lexicon --check {dataset} --split {split} --data_root DATA -o {target}"
         text = "\n\n".join(table.markdown() for table in tables)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(f"# The clinical lexicon against {dataset}\n\n`{command}`\n\n{text}\n", encoding="utf-8")
+            output.write_text(f"# {TITLE} {dataset}\n\n`{command}`\n\n{PREFACE}\n\n{text}\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"cannot be written ({error.strerror})", where=output, remedy="Name another file."

@@ -17,6 +17,18 @@ from heartllm_eval.metrics.clinical.lexicon import Lexicon, bundled
 from heartllm_eval.metrics.clinical.text import fold
 from heartllm_eval.tables import Table
 
+TITLE = "The clinical lexicon against the codes of"
+PREFACE = """The clinical score reads findings in a report's text with a lexicon
+(`eval/heartllm_eval/metrics/clinical/lexicon.toml`). These tables compare what it reads with the codes that the dataset
+gives the same recording.
+
+- The lexicon was written by looking at reports of PTB-XL's recordings in ECG-QA's train and valid splits and at both
+  synthetic sites, never at reports of PTB-XL's test split.
+- It says what the text says. Where cardiologists revised PTB-XL's codes at the recording and left the report as it
+  was, a right reading is a disagreement here; nothing was tuned to hide that.
+- Readers' notes in PTB-XL's reports ("Edit: NORM 100, ...") name codes; they are cut off before reading.
+- Datasets in MIMIC-IV-ECG's layout have no codes of their own: theirs were read from the same statements, so that the
+  figures compare two readers of one text."""
 COMMONEST = 25  # kinds of disagreement that are listed
 ORIGINAL, ENGLISH = "reports as in PTB-XL", "reports in English"
 # A few frequent words tell the languages of PTB-XL's reports apart; whatever has none of them is English.
