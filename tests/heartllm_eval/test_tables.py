@@ -95,7 +95,9 @@ def test_exact_intervals_are_marked_and_explained() -> None:
     assert tables.cell(replace(figure, low=None, high=None, interval="none")) == "100.0"
     notes = tables.interval_notes([figure], {}, {"resamples": 10}, 20)
     assert "Korn and Graubard" in notes[1]
-    assert tables.interval_notes([replace(figure, low=None)], {}, {}, 5)[-1] == "No interval: too few patients."
+    few, count = replace(figure, low=None, clusters=5), replace(figure, low=None, clusters=50)
+    assert tables.interval_notes([few], {}, {}, 5)[-1] == "No interval: too few patients."
+    assert "a count" in tables.interval_notes([count], {}, {}, 50)[-1]
 
 
 def test_slices_come_in_a_fixed_order() -> None:

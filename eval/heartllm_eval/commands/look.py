@@ -15,7 +15,7 @@ def ls(
     what: Annotated[str, typer.Argument(help="tasks, models or metrics.")] = "tasks",
 ) -> None:
     """Lists the suites, model kinds or metrics."""
-    from heartllm_eval.tables import Table
+    from heartllm_eval.rendering import Table
 
     if what == "tasks":
         from heartllm_eval.suite import read_suite, suite_files
