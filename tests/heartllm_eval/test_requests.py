@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heartllm.config import read_toml
+from heartllm.data.records import NOISE_KINDS, Labels
 from heartllm.errors import DataError, UsageError
-from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
+from heartllm_eval.requests import Workspace, build_requests, limit_requests, noted_quality, parse_limit
 from heartllm_eval.schema import dumps, ids_hash, request_from_json, requests_hash
-from heartllm_eval.suite import Suite, read_suite, select, suite_files
+from heartllm_eval.suite import Prompt, Suite, read_suite, select, suite_files
 from heartllm_eval.testing import invented_requests
 
 REQUESTS = invented_requests("test", patients=30)
@@ -113,6 +116,85 @@ def test_a_suite_without_data_tells_what_is_missing(suite: Suite, tmp_path: Path
         build_requests(suite, Workspace([tmp_path / "none"]))
     with pytest.raises(DataError):
         build_requests(suite, Workspace([tmp_path]))
+
+
+WELL_FORMED = 'version = 1\nname = "mine"\ntitle = "T"\nkind = "qa"\ndataset = "ptbxl"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('[reader]\nlength = "cropp"', r"reader: length: unknown value 'cropp'. Did you mean 'crop'"),
+        ("[prompt]\noption = true", r"unknown key 'option'. Did you mean 'options'"),
+        ('[questions]\nsource = "genuine"\necgs = 3', r"questions.ecgs is 3"),
+        ("[questions]\necgs = 2", r"needs source = 'genuine'"),
+        ('cluster = "patents"', r"unknown value 'patents'. Did you mean 'patient'"),
+        ('slices = ["devise"]', r"did you mean 'device'"),
+        ("[generation]\nmax_new_token = 3", r"Did you mean 'max_new_tokens'"),
+    ],
+)
+def test_bad_pins_of_a_suite_are_named(tmp_path: Path, more: str, message: str) -> None:
+    (tmp_path / "mine.toml").write_text(f"{WELL_FORMED}{more}\n")
+    with pytest.raises(UsageError, match=message):
+        read_suite(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize("path", suite_files().values(), ids=lambda path: path.stem)
+def test_every_bundled_suite_pins_what_decides_its_numbers(path: Path) -> None:
+    written, suite = read_toml(path), read_suite(path)
+    assert written.keys() >= {"version", "split", "metrics", "primary", "slices", "cluster", "reader", "prompt"}
+    assert written["reader"].keys() == {"length", "nan_policy"}
+    assert written["prompt"].keys() == {"features", "options"}
+    assert written["generation"].keys() == {"max_new_tokens"}
+    if suite.kind == "qa":
+        assert written["questions"].keys() >= {"source", "paraphrase"}
+        assert set(suite.slices) >= {"question_type", "attribute_type"}
+    assert set(suite.slices) >= {"sex", "age", "device"}
+
+
+def test_groups_of_suites() -> None:
+    names = [suite.name for suite in select(["comparison"])]
+    assert names == [f"{name}_comparison{w}" for name in ("mimic", "ptbxl") for w in ("", "_paraphrased")]
+    assert len(select(["ecgqa"])) == 8
+    assert all(suite.questions.source == "genuine" for suite in select(["ecgqa"]))
+
+
+def test_noise_as_the_dataset_notes_it() -> None:
+    kinds = dict.fromkeys(NOISE_KINDS, frozenset[str]())
+    assert noted_quality(Labels(noise=kinds)) == "clean"
+    assert noted_quality(Labels(noise={**kinds, NOISE_KINDS[0]: frozenset({"V1"})})) == "noise noted"
+    assert noted_quality(Labels(noise={NOISE_KINDS[0]: frozenset()})) == "unknown"
+    assert noted_quality(Labels()) == "unknown"
+
+
+@pytest.mark.real_data
+def test_comparisons_show_two_ecgs(data_root: Path) -> None:
+    workspace = Workspace([data_root])
+    template, paraphrased = (
+        build_requests(select([name])[0], workspace) for name in ("ptbxl_comparison", "ptbxl_comparison_paraphrased")
+    )
+    assert len(template) == len(paraphrased) == 6
+    for request in template:
+        assert request.question_type.startswith("comparison")
+        assert len(set(request.record_ids)) == 2
+        assert set(request.references) <= set(request.options)
+        assert request.background.startswith("First ECG: ")
+        assert " Second ECG: " in request.background
+        assert not request.derived
+    assert {request.question for request in template}.isdisjoint(request.question for request in paraphrased)
+    assert [request.record_ids for request in template] == [request.record_ids for request in paraphrased]
+
+
+@pytest.mark.real_data
+def test_prompts_may_list_the_options_and_leave_out_the_patient(data_root: Path) -> None:
+    workspace, suite = Workspace([data_root]), select(["ptbxl_qa_genuine"])[0]
+    plain = build_requests(suite, workspace)
+    changed = build_requests(replace(suite, prompt=Prompt(features=False, options=True)), workspace)
+    assert [request.id for request in plain] == [request.id for request in changed]
+    for before, after in zip(plain, changed, strict=True):
+        assert before.background
+        assert not after.background
+        assert after.question == f"{before.question} Options: {'; '.join(before.options)}."
 
 
 @pytest.mark.real_data

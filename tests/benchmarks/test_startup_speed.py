@@ -1,0 +1,39 @@
+"""The commands that only tell start fast: they import neither torch nor what metrics need."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+LIMIT = 0.6  # seconds of processor time; the wall clock of a busy machine says nothing
+
+
+def processor_seconds(code: str, *arguments: str) -> tuple[float, str]:
+    measure = "import resource; u = resource.getrusage(resource.RUSAGE_SELF); print('SECONDS', u.ru_utime + u.ru_stime)"
+    program = f"import atexit, sys\natexit.register(lambda: exec({measure!r}))\n{code}"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.rsplit("SECONDS ", 1)[1]), done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ls"], ["ls", "models"], ["ls", "metrics"], ["run", "--help"]])
+def test_what_only_tells_starts_in_time_and_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import heartllm_eval.cli as cli\n"
+        "sys.argv[0] = 'heartllm-eval'\n"
+        "heavy = ('torch', 'transformers', 'wfdb', 'scipy', 'nltk', 'sacrebleu', 'numpy', 'pandas')\n"
+        "atexit.register(lambda: print('LOADED', [name for name in heavy if name in sys.modules]))\n"
+        "cli.main()\n"
+    )
+    began = time.perf_counter()
+    times = []
+    for _ in range(3):
+        seconds, output = processor_seconds(code, *arguments)
+        times.append(seconds)
+        assert "LOADED []" in output
+    print(f"{' '.join(arguments)}: {statistics.median(times):.2f} s of processor, {time.perf_counter() - began:.2f} s")
+    assert min(times) < LIMIT
