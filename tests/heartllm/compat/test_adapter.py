@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from typer.testing import CliRunner
 from heartllm.data.synthetic import write_site
 from heartllm.errors import HeartLLMError
 from heartllm_eval.cli import app
+from heartllm_eval.records import read_record
+from heartllm_eval.tables import render
 
 SUITE = """
 version = 1
@@ -64,6 +68,10 @@ def test_a_run_in_compat(
     model = record["systems"]["model"]["model"]
     assert (record["status"], model["mode"], model["leads"]) == ("done", "compat", "stored")
     assert {figure["metric"] for figure in record["figures"]} >= {"exact_match.heartllm", "bleu.heartllm/bleu4"}
+    tables = (tmp_path / "run" / "results.md").read_text(encoding="utf-8")
+    assert "| model (compat) |" in tables  # each row of each table says it
+    rows = csv.DictReader(io.StringIO(render({"x": read_record(tmp_path / "run")}, "csv")))
+    assert {row["mode"] for row in rows} == {"compat"}
     for task in ("small_qa", "small_report"):
         answers = samples(tmp_path / "run", task)
         assert len(answers) == 6
