@@ -73,7 +73,7 @@ def prompt_text(
 
     It reads as `prefix_ids` and `prompt_ids` together; `heartllm.export` checks that it is tokenised to the same ids.
     """
-    blocks = [] if codes is None else np.atleast_2d(codes)
+    blocks = np.empty((0, 0), np.int64) if codes is None else np.atleast_2d(codes)
     ecg = "".join(START + "".join(code_token(int(code)) for code in block) + END for block in blocks)
     head = features + "\n" if features else ""
     if question is None:
