@@ -128,11 +128,10 @@ def evaluate(
     for metric in metrics:
         draws, values = _resample(metric, systems, masks, rows, resampling)
         for label, mask in masks.items():
-            clusters = len(np.unique(rows[mask]))
             for system in systems:
-                counted = _counted(metric, system.statistics[metric.name][mask])
                 for column, figure in enumerate(metric.figures):
                     key = (system.system, label)
+                    counted, clusters = _extent(metric, column, system.statistics[metric.name][mask], rows[mask])
                     found = stats.interval(
                         float(values[key][column]),
                         draws[key][:, column],
@@ -140,10 +139,9 @@ def evaluate(
                         confidence=options.confidence,
                     )
                     method = "none" if found.low is None else "bootstrap"
-                    share, trials = metric.share(column), counted
+                    share = metric.share(column)
                     if share is not None:
                         counts = system.statistics[metric.name][mask][:, list(share)]
-                        trials = int(counts[:, -1].sum())
                         found, method = _exact(found, method, counts, rows[mask], options.confidence)
                     result.figures.append(
                         Figure(
@@ -154,7 +152,7 @@ def evaluate(
                             value=_number(found.value),
                             low=found.low,
                             high=found.high,
-                            n=trials,
+                            n=counted,
                             clusters=clusters,
                             confidence=options.confidence,
                             interval=method,
@@ -163,7 +161,7 @@ def evaluate(
             if metric.name in compared and wanted(metric.name, label):
                 for control in systems[1:]:
                     result.differences += _differences(
-                        task, metric, systems[0], control, label, mask, clusters, draws, values, options
+                        task, metric, systems[0], control, label, mask, rows[mask], draws, values, options
                     )
     return result
 
@@ -240,21 +238,23 @@ def _differences(
     control: Scored,
     label: str,
     mask: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    clusters: int,
+    rows: stats.Rows,
     draws: Mapping[tuple[str, str], Array],
     values: Mapping[tuple[str, str], Array],
     options: Options,
 ) -> list[Difference]:
     found = []
     ours, theirs = (system.system, label), (control.system, label)
-    counted = _counted(metric, system.statistics[metric.name][mask])
     for column, figure in enumerate(metric.figures):
+        counted, clusters = _extent(metric, column, system.statistics[metric.name][mask], rows)
         delta = draws[ours][:, column] - draws[theirs][:, column]
         value = float(values[ours][column] - values[theirs][column])
         between = stats.interval(value, delta, clusters=clusters, confidence=options.confidence)
+        if between.low == between.high == 0.0:  # no sample differs; how far patients could differ is not known
+            between = stats.Interval(value, None, None)
         test, p_mcnemar, only_model, only_control = "bootstrap", None, None, None
         p = p_bootstrap = stats.paired_bootstrap_p(value, delta) if clusters >= stats.MIN_CLUSTERS else math.nan
-        if metric.binary:
+        if metric.binary and counted:
             right, other = (part.statistics[metric.name][mask][:, 0] > 0 for part in (system, control))
             p_mcnemar, only_model, only_control = stats.mcnemar(right.tolist(), other.tolist())
             test = "mcnemar" if math.isnan(p_bootstrap) else "mcnemar+bootstrap"
@@ -291,9 +291,15 @@ def correct_for_many(differences: Sequence[Difference]) -> list[Difference]:
     return [replace(part, p_holm=_number(p)) for part, p in zip(differences, adjusted, strict=True)]
 
 
-def _counted(metric: Metric, rows: Array) -> int:
-    # A sample that a metric does not apply to has only zeros.
-    return int(np.sum(rows[:, -1] > 0)) if len(rows) else 0
+def _extent(metric: Metric, figure: int, statistics: Array, rows: stats.Rows) -> tuple[int, int]:
+    """How many samples a figure is about, or how many trials if it is a share of its own, and how many clusters.
+
+    A sample that a metric does not apply to has only zeros.
+    """
+    share = metric.share(figure)
+    trials = statistics[:, share[1] if share else -1]
+    held = trials > 0
+    return int(trials.sum() if share else held.sum()), len(np.unique(rows[held]))
 
 
 def _number(value: float) -> float | None:

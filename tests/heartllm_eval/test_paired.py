@@ -110,6 +110,18 @@ def test_few_patients_leave_mcnemars_test_alone_and_no_test_for_other_metrics() 
     assert all(part.p_holm is None for part in corrected[1:])
 
 
+def test_the_same_answers_have_no_interval_and_p_1() -> None:
+    requests = requests_of(200, 50)
+    right = np.arange(200) % 3 > 0
+    names = ["exact_match.strict", "exact_match.option_restricted"]
+    metrics = load_metrics(names)
+    systems = [score_system(name, requests, said(requests, right), metrics) for name in ("a", "b")]
+    same, unknown = evaluate("t", requests, systems, metrics, compare=names, options=Options(resamples=200)).differences
+    assert (same.value, same.low, same.high, same.p, same.only_model) == (0.0, None, None, 1.0, 0)
+    # No answer has likelihoods: nothing was ranked, and nothing is tested.
+    assert (unknown.value, unknown.p, unknown.p_mcnemar, unknown.only_model, unknown.n) == (None, None, None, None, 0)
+
+
 def false_alarms(patients: int, each: int, alike: float) -> tuple[float, float]:
     """How often p < 0.05 where two systems are equally good: McNemar's test, and the larger of the two p."""
     generator = np.random.default_rng(11)

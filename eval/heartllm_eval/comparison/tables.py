@@ -94,7 +94,7 @@ def _notes(comparison: Comparison, about: Mapping[str, Any], chosen: Sequence[Di
         f"({about['patients']:,} {unit}s, {settings['resamples']:,} resamples).{limit}"
     ]
     if any(part.low is None for part in chosen):
-        notes.append(f"No interval: fewer than {MIN_CLUSTERS} {unit}s, or {NO_BOOTSTRAP}.")
+        notes.append(f"No interval: no sample differs, fewer than {MIN_CLUSTERS} {unit}s, or {NO_BOOTSTRAP}.")
     notes += p_notes(chosen, unit)
     tests_in_all = f"Holm's correction runs over all {settings['holm_tests']} tests of this comparison"
     notes.append(f"{tests_in_all}; * below {1 - confidence:.2g}.")
