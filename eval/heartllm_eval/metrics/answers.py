@@ -141,6 +141,9 @@ class AnswerForm(MeanMetric):
     kind = "qa"
     figures = ("empty", "unparseable", "out_of_option")
 
+    def share(self, figure: int) -> tuple[int, int]:
+        return figure, -1
+
     @property
     def signature(self) -> Signature:
         return Signature(
