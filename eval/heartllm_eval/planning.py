@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heartllm import config
-from heartllm.errors import UsageError
+from heartllm.errors import DataError, UsageError
 from heartllm_eval.processes import World
 from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
 from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
@@ -187,6 +187,25 @@ def _shown(value: Any) -> str:
     if len(text) == 64 and set(text) <= set("0123456789abcdef"):  # a hash tells enough with its beginning
         return f"{text[:8]}..."
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def open_folder(output: Path, rank: int = 0) -> None:
+    """Makes the folder and tries to write there: before anything costly is loaded.
+
+    Raises:
+        DataError: if that cannot be done.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / f".write-test.{rank}"
+        probe.write_bytes(b"")
+        probe.unlink()
+        if (output / RUN_FILE).exists():
+            (output / RUN_FILE).open("rb").close()
+    except OSError as error:
+        raise DataError(
+            f"cannot write there ({error.strerror})", where=f"--output_path {output}", remedy="Choose another folder."
+        ) from None
 
 
 def write_requests(output: Path, planned: Mapping[str, Sequence[Request]]) -> None:

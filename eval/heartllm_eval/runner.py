@@ -34,6 +34,7 @@ from heartllm_eval.planning import (
     configuration,
     describe_tasks,
     described,
+    open_folder,
     plan,
     same_run,
     systems_of,
@@ -135,19 +136,9 @@ def _mark_in_place(path: Path) -> None:
 
 
 def _open(spec: RunSpec) -> _State:
-    try:
-        spec.output.mkdir(parents=True, exist_ok=True)
-        probe = spec.output / f".write-test.{spec.world.rank}"
-        probe.write_bytes(b"")
-        probe.unlink()
-        path = spec.output / RUN_FILE
-        earlier = path.read_bytes() if path.exists() else None
-    except OSError as error:
-        raise DataError(
-            f"cannot write there ({error.strerror})",
-            where=f"--output_path {spec.output}",
-            remedy="Choose another folder.",
-        ) from None
+    open_folder(spec.output, spec.world.rank)
+    path = spec.output / RUN_FILE
+    earlier = path.read_bytes() if path.exists() else None
     record = RunRecord(
         status="running",
         command=spec.command or tuple(sys.argv),

@@ -185,8 +185,10 @@ def _batch_size(text: str, largest: int | None, device: str) -> tuple[int, bool]
 
 def _launch(count: int, output: Path, given: Path | None) -> None:
     """Starts this command again, in several processes that write to the same folder, also where none was given."""
+    from heartllm_eval.planning import open_folder
     from heartllm_eval.processes import ends_well, launch
 
+    open_folder(output)
     named = [] if given else ["--output_path", str(output)]
     try:
         with ends_well():
