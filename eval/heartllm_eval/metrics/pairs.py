@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 Ids = npt.NDArray[np.int32]
 Counts = npt.NDArray[Any]  # of the narrowest unsigned type that holds them
 
-_CELLS = 1_000_000  # H x R x B of a block, unless one pair alone has more
+_CELLS = 4_000_000  # H x R x B of a block, unless one pair alone has more
 _PADS = (-1, -2)  # of hypothesis and reference: equal to nothing on the other side
 
 
@@ -153,19 +153,45 @@ def ngram_overlaps(pairs: TokenPairs, orders: int) -> tuple[Array, Array]:
     return clipped, distinct
 
 
-def _increments(equal: Bools) -> Bools:
-    """equal (H, R, B) -> (R, H, B): where the longest common subsequence with the reference's first r + 1 tokens grows.
+def distinct_ngrams(pairs: TokenPairs) -> tuple[Array, Array]:
+    """The numbers of distinct tokens and of distinct neighbours in each hypothesis and each reference, (pairs, 2) each.
 
-    It grows with token h of the hypothesis; a row's sum is its length.
+    For texts that stand one behind the other in `ids` (no `spans`).
     """
-    height, width, count = equal.shape
-    row = np.zeros((height + 1, count), counting_type(min(height, width)))
-    grows = np.empty((width, height, count), np.bool_)
+    many = len(pairs)
+    lengths = np.concatenate([pairs.hypothesis_lengths, pairs.reference_lengths])
+    owner = np.repeat(np.arange(2 * many), lengths)
+    tokens, vocabulary = pairs.ids[:-1].astype(np.int64), max(1, len(pairs.words))
+    single = owner * vocabulary + tokens
+    inside = owner[1:] == owner[:-1]
+    double = (single[:-1] * vocabulary + tokens[1:])[inside]
+    found: Array = np.empty((2 * many, 2))
+    for column, codes in enumerate((single, double)):
+        codes = np.sort(codes)
+        first = np.ones(len(codes), np.bool_)
+        np.not_equal(codes[1:], codes[:-1], out=first[1:])
+        found[:, column] = np.bincount(codes[first] // vocabulary ** (column + 1), minlength=2 * many)
+    return found[:many], found[many:]
+
+
+def _increments(equal: Bools) -> Bools:
+    """equal (H, R, B) -> (H, R, B): whether the longest common subsequence of the first tokens grows with token h.
+
+    At r it is that with the reference's first r + 1 tokens; summed over h, its length.
+    """
+    height, width, many = equal.shape
+    row = np.zeros((height + 1, many), counting_type(min(height, width)))
+    grows = np.empty(equal.shape, np.bool_)
     for index in range(width):
         longer = row[:-1] + equal[:, index]
         np.maximum(longer, row[1:], out=longer)
-        np.maximum.accumulate(longer, axis=0, out=row[1:])
-        np.greater(row[1:], row[:-1], out=grows[index])
+        if many < 64:
+            np.maximum.accumulate(longer, axis=0, out=longer)
+        else:  # the same, along the axis that the processor runs through: 20 times faster
+            for below, above in zip(longer[1:], longer[:-1], strict=True):
+                np.maximum(below, above, out=below)
+        row[1:] = longer
+        np.greater(row[1:], row[:-1], out=grows[:, index])
     return grows
 
 
@@ -173,9 +199,11 @@ def lcs_lengths(pairs: TokenPairs) -> Array:
     """(pairs,): lengths of the longest common subsequences."""
     found: Array = np.zeros(len(pairs))
     for block in pairs.blocks():
-        grows = _increments(block.equal(pairs.ids))
-        found[block.rows] = grows[-1].sum(axis=0)
+        found[block.rows] = _increments(block.equal(pairs.ids))[:, -1].sum(axis=0)
     return found
+
+
+_GROWS, _EQUAL, _END = 1, 2, 4
 
 
 def lcs_words(pairs: TokenPairs) -> tuple[Ints, Ints]:
@@ -187,16 +215,21 @@ def lcs_words(pairs: TokenPairs) -> tuple[Ints, Ints]:
     owners, words = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for block in pairs.blocks():
         equal = block.equal(pairs.ids)
-        grows = _increments(equal)
-        column = np.flatnonzero(grows[-1].any(axis=0))
-        across = pairs.hypothesis_lengths[block.rows[column]]
-        down = pairs.reference_lengths[block.rows[column]]
-        while len(column):
-            hit = equal[across - 1, down - 1, column]
-            owners.append(block.rows[column[hit]])
-            words.append(pairs.ids[block.reference[down[hit] - 1, column[hit]]].astype(np.int64))
-            up = hit | grows[down - 1, across - 1, column]
-            across, down = across - (hit | ~up), down - up
-            left = (across > 0) & (down > 0)
-            column, across, down = column[left], across[left], down[left]
+        some = np.flatnonzero(equal.any(axis=1).any(axis=0))
+        equal, rows = equal[:, :, some], block.rows[some]
+        height, width, many = equal.shape
+        state = np.full((height + 1, width + 1, many), _END, np.uint8)
+        np.add(_EQUAL * equal.view(np.uint8), _increments(equal), out=state[1:, 1:])
+        left, up = (width + 1) * many, many
+        steps = np.array([left, up, left + up, left + up])
+        place = pairs.hypothesis_lengths[rows] * left + pairs.reference_lengths[rows] * up + np.arange(many)
+        flat = state.ravel()
+        while len(place):
+            here = flat[place]
+            hits = place[(here & _EQUAL) > 0]
+            columns = hits % many
+            owners.append(rows[columns])
+            words.append(pairs.ids[block.reference[hits // up % (width + 1) - 1, some[columns]]].astype(np.int64))
+            place = place - steps[here]
+            place = place[flat[place] != _END]
     return np.concatenate(owners), np.concatenate(words)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from heartllm_eval.metrics.base import Array, BestOfReferences, Signature
-from heartllm_eval.metrics.pairs import Ints, TokenPairs, lcs_lengths, lcs_words, ngram_overlaps
+from heartllm_eval.metrics.pairs import Ints, TokenPairs, distinct_ngrams, lcs_lengths, lcs_words, ngram_overlaps
 
 _EPSILON = 1e-8  # keeps that package's F measure from dividing by zero, and lowers every score by as much
 _WORD = re.compile(r"[a-z0-9]+")
@@ -32,28 +32,27 @@ def _sentences(text: str) -> list[list[str]]:
 
 
 def _sentence_pairs(pairs: TokenPairs, ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[TokenPairs, Ints]:
-    """Every sentence of a text with every one of its reference, and which pair of texts they are of."""
-    sizes = [np.array([len(parts) for parts in side], np.int64) for side in (ours, theirs)]
+    """Every sentence of a text with every one of its reference, and which pair of texts they are of.
+
+    Most have no word in common, and are left out if that shows in the words' ids modulo 64.
+    """
+    sizes = [np.array(list(map(len, side)), np.int64) for side in (ours, theirs)]
     number = sizes[0] * sizes[1]
     owner = np.repeat(np.arange(len(ours)), number)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(number) - number, number)
     across = np.maximum(sizes[1], 1)[owner]
-    spans, first = [], 0
+    bits = np.left_shift(np.uint64(1), (pairs.ids % 64).astype(np.uint64))
+    sides, first = [], 0
     for side, size, index in zip((ours, theirs), sizes, (place // across, place % across), strict=True):
-        lengths = np.array([len(part) for parts in side for part in parts], np.int64)
+        lengths = np.fromiter(map(len, chain.from_iterable(side)), np.int64)
         starts = first + np.cumsum(lengths) - lengths
-        chosen = (np.cumsum(size) - size)[owner] + index
-        spans.append((starts[chosen], lengths[chosen]))
         first += int(lengths.sum())
-    return pairs.spans(*spans), owner
-
-
-def _distinct(words: Sequence[str]) -> tuple[int, int]:
-    """The numbers of distinct words and pairs of neighbours."""
-    number = len(set(words))
-    if number == len(words):
-        return number, max(number - 1, 0)
-    return number, len(set(pairwise(words)))
+        chosen = (np.cumsum(size) - size)[owner] + index
+        held = np.bitwise_or.reduceat(bits[:first], starts) if len(starts) else bits[:0]
+        sides.append((starts[chosen], lengths[chosen], held[chosen]))
+    some = np.flatnonzero(sides[0][2] & sides[1][2])
+    spans = [(starts[some], lengths[some]) for starts, lengths, _ in sides]
+    return pairs.spans(spans[0], spans[1]), owner[some]
 
 
 def rouge_1_0_1(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
@@ -75,8 +74,7 @@ def rouge_1_0_1(hypotheses: Sequence[str], references: Sequence[str]) -> Array:
     found = np.unique(owner[pair] * vocabulary + word) // vocabulary
     common[:, 2] = np.bincount(found, minlength=len(ours))
     # ROUGE-L divides by the numbers of distinct words, as ROUGE-1 does.
-    sizes = [np.array(list(map(_distinct, side)), np.int64).reshape(-1, 2)[:, [0, 1, 0]] for side in words]
-    precision, recall = (common / np.maximum(size, 1) for size in sizes)
+    precision, recall = (common / np.maximum(size[:, [0, 1, 0]], 1) for size in distinct_ngrams(pairs))
     scores: Array = 2.0 * (precision * recall / (precision + recall + _EPSILON))
     return scores
 
