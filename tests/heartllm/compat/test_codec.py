@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from heartllm.compat.codec import read_codec
 from heartllm.errors import CheckpointError
@@ -137,6 +140,30 @@ def test_truncated_files(codec_state: dict[str, Any], tmp_path: Path, share: flo
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(CheckpointError, match=r"is damaged|is no plain tensor|no file of torch\.save"):
         read_codec(path)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=1, max_size=40))
+def test_overwritten_bytes_give_a_codec_or_our_error(
+    codec_state: dict[str, Any], tmp_path: Path, place: float, value: bytes
+) -> None:
+    path = tmp_path / "best.pt"
+    torch.save({"model": codec_state, "step": 1}, path)
+    whole = path.read_bytes()
+    start = int(place * len(whole))
+    path.write_bytes(whole[:start] + value + whole[start + len(value) :])
+    with contextlib.suppress(CheckpointError):
+        assert read_codec(path).codec.codes == 1296
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_an_error_of_ours(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "best.pt"
+    for head in (b"", b"\x80\x02", b"PK\x03\x04"):
+        path.write_bytes(head + content)
+        with pytest.raises(CheckpointError):
+            read_codec(path)
 
 
 def test_absent_file_and_folder(tmp_path: Path) -> None:

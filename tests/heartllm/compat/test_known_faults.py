@@ -1,8 +1,8 @@
 """Thirteen ways in which the authors' numbers can go wrong, each shown on their form and refuted on ours.
 
-Fault 6 (processes that pair predictions with another's references) is for tests of runs over several processes, fault
-11 (splits) has its tests in `tests/heartllm/data/test_splits.py`, fault 13 (waveforms read at every step) in
-`tests/heartllm/training/test_language.py` and `tests/heartllm/language/test_generation.py`.
+Three have their tests elsewhere: fault 6 (processes that pair predictions with another's references) in
+`tests/heartllm_eval/test_processes.py`, fault 11 (splits) in `tests/heartllm/data/test_splits.py`, fault 13 (waveforms
+read at every step) in `tests/heartllm/training/test_language.py` and `tests/heartllm/language/test_generation.py`.
 """
 
 from __future__ import annotations
