@@ -38,8 +38,12 @@ AGE_CENSORED, CENSORED_AT = 89, 90  # MIMIC-IV writes 91 for everyone older than
 
 # A hedge or a denial holds for its clause: "Left axis deviation - possible left anterior fascicular block".
 _CLAUSES = re.compile(r" with | - |^- | but ")
-_HEDGE = re.compile(r"possibl|probabl|consider|cannot rule out|may be|suggest|borderline|minor|except|\?")
-_DENIED = re.compile(r"\bno (evidence|longer|sign)|\bnot\b|absent|resolved|previous|compared|replaced|age.related")
+_HEDGE = re.compile(
+    r"possibl|probabl|consider|cannot (be )?(ruled? out|excluded?)|may be|suggest|borderline|minor|except|\?"
+)
+_DENIED = re.compile(
+    r"\bno (evidence|longer|sign|acute|definite|st\b|ischemi|q\b)|\bnot\b|absent|resolved|previous|compared|replaced|age.related"
+)
 
 
 @dataclass(frozen=True)

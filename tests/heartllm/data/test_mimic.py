@@ -145,6 +145,10 @@ def test_older_than_89_is_ninety_or_older(tmp_path: Path) -> None:
         ("Abnormal ECG", {}),
         ("Otherwise normal ECG", {}),
         ("No evidence of inferior infarct", {}),
+        ("Old inferior MI cannot be excluded", {"myocardial infarction in inferior leads": 50}),
+        ("Cannot exclude anterior infarct", {"myocardial infarction in anterior leads": 50}),
+        ("No ST elevation", {}),
+        ("No acute ischemic changes", {}),
         ("Since previous tracing atrial fibrillation is no longer present", {}),
     ],
 )
