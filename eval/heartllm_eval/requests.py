@@ -132,13 +132,13 @@ def build_requests(suite: Suite, workspace: Workspace, *, split: str | None = No
         split: another split than the suite's (controls learn from its training split).
     """
     chosen = split or suite.split
-    entries = workspace.entries(suite.dataset, chosen)
     if suite.kind == "report":
+        entries = workspace.entries(suite.dataset, chosen)
         requests = [_report_request(suite, entry) for entry in entries if entry.report]
     elif suite.questions.source == "derived":
-        requests = _derived(suite, entries)
+        requests = _derived(suite, workspace.entries(suite.dataset, chosen))
     else:
-        requests = _genuine(suite, workspace, entries, chosen)
+        requests = _genuine(suite, workspace, chosen)
     if not requests:
         raise DataError(
             f"suite {suite.name} finds nothing to ask in split {chosen!r}",
@@ -158,8 +158,11 @@ def _derived(suite: Suite, entries: Sequence[Entry]) -> list[Request]:
     return [make(question, [by_id[question.ecg_id[0]]], options(question)) for question in drawn]
 
 
-def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split: str) -> list[Request]:
-    """ECG-QA's rows whose recordings are all in this split; how many are left out is kept in the workspace."""
+def _genuine(suite: Suite, workspace: Workspace, split: str) -> list[Request]:
+    """The rows of ECG-QA's files of this split whose recordings are all in the dataset.
+
+    The files define the split, whatever the dataset's own is. How many rows are left out is kept in the workspace.
+    """
     from heartllm.data.ecgqa import find_classes, read_questions
     from heartllm.data.questions import options
 
@@ -174,7 +177,7 @@ def _genuine(suite: Suite, workspace: Workspace, entries: Sequence[Entry], split
             remedy="Put the split's JSON files there, or ask a suite with derived questions.",
         )
     classes = find_classes(files[0])
-    by_id = {entry.record_id: entry for entry in entries}
+    by_id = {entry.record_id: entry for entry in workspace.entries(suite.dataset)}
     make, found, absent = _QARequests(suite), [], 0
     for path in files:
         for question in read_questions(path, classes):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from heartllm.config import read_toml
 from heartllm.data.records import NOISE_KINDS, Labels
+from heartllm.data.synthetic.writing import write_site
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.requests import Workspace, build_requests, limit_requests, noted_quality, parse_limit
 from heartllm_eval.schema import dumps, ids_hash, request_from_json, requests_hash
@@ -165,6 +168,41 @@ def test_noise_as_the_dataset_notes_it() -> None:
     assert noted_quality(Labels(noise={**kinds, NOISE_KINDS[0]: frozenset({"V1"})})) == "noise noted"
     assert noted_quality(Labels(noise={NOISE_KINDS[0]: frozenset()})) == "unknown"
     assert noted_quality(Labels()) == "unknown"
+
+
+def row(template: int, kind: str, ecgs: list[int], answer: list[str], attribute: list[str] | None) -> dict[str, Any]:
+    return {
+        "template_id": template, "question_id": 1, "sample_id": 1, "question_type": kind, "attribute_type": "scp_code",
+        "question": f"Question of template {template}?", "answer": answer, "ecg_id": ecgs, "attribute": attribute,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("wording", ["template", "paraphrased"])
+def test_mimic_suites_read_ecg_qas_layout(tmp_path: Path, wording: str) -> None:
+    """On synthetic recordings in MIMIC-IV-ECG's file layout, with question files in ECG-QA's."""
+    write_site("b", tmp_path, recordings=12, seed=3, workers=1).rename(tmp_path / "mimic")
+    studies = [int(entry.record_id) for entry in Workspace([tmp_path]).entries("mimic")]
+    folder = tmp_path / "ecgqa" / "mimic-iv-ecg" / wording / "test"
+    folder.mkdir(parents=True)
+    classes = "template_id,classes\n1,\"['no', 'not sure', 'yes']\"\n57,\"['no', 'yes']\"\n"
+    (folder.parents[1] / "answers_for_each_template.csv").write_text(classes)
+    rows = [
+        row(1, "single-verify", studies[:1], ["yes"], ["sinus rhythm"]),
+        row(57, "comparison_irrelevant-verify", studies[1:3], ["no"], ["sinus rhythm"]),
+        row(57, "comparison_irrelevant-verify", [studies[1], 999], ["no"], ["sinus rhythm"]),
+    ]
+    (folder / "00000.json").write_text(json.dumps(rows))
+    ending = "" if wording == "template" else "_paraphrased"
+    workspace = Workspace([tmp_path])
+    (one,) = build_requests(select([f"mimic_qa_genuine{ending}"])[0], workspace)
+    (two,) = build_requests(select([f"mimic_comparison{ending}"])[0], workspace)
+    assert one.record_ids == (str(studies[0]),)
+    assert one.options == ("no", "not sure", "yes")
+    assert two.record_ids == tuple(map(str, studies[1:3]))
+    assert two.options == ("no", "yes")
+    assert workspace.left_out == {f"mimic_qa_genuine{ending}": 0, f"mimic_comparison{ending}": 1}
+    assert build_requests(replace(select(["mimic_qa"])[0], split="train"), workspace)
+    assert build_requests(replace(select(["mimic_reports"])[0], split="train"), workspace)
 
 
 @pytest.mark.real_data
