@@ -42,7 +42,8 @@ _HEDGE = re.compile(
     r"possibl|probabl|consider|cannot (be )?(ruled? out|excluded?)|may be|suggest|borderline|minor|except|\?"
 )
 _DENIED = re.compile(
-    r"\bno (evidence|longer|sign|acute|definite|st\b|ischemi|q\b)|\bnot\b|absent|resolved|previous|compared|replaced|age.related"
+    r"\bno (evidence|longer|sign|acute|definite|st\b|ischemi|q\b)|\bnot\b|absent|resolved|previous|compared|replaced"
+    r"|age.related"
 )
 
 
