@@ -198,6 +198,17 @@ def test_measurements_are_shown_and_bad_recordings_fail_alone(folder: Path, tmp_
     assert Drawn.reads == reads  # from the cache folder
 
 
+def test_prompts_can_be_shown_and_counted(folder: Path) -> None:
+    requests, adapter = varied(1), make(folder)
+    requests[1] = replace(requests[1], question="very " * 300)
+    task = base.Task("t", "qa", requests)
+    shown = [adapter.prompt(request, task) for request in requests[:2]]
+    assert "Question: Is it 0?" in shown[0]
+    assert shown[1].startswith("(not asked: a prompt of ")
+    assert adapter.prompt_tokens(requests[0], task) == len(adapter.tokenizer(shown[0])["input_ids"])
+    assert adapter.prompt_tokens(requests[1], task) == 0
+
+
 def test_bad_models_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, told in ((str(tmp_path / "none"), "no such folder"), (str(tmp_path / "empty"), "no config.json")):

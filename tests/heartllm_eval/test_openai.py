@@ -128,6 +128,9 @@ def test_what_is_sent(server: Server) -> None:
     assert user.endswith("exactly one of these options, as it is written: no; not sure; yes")
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert server.paths[0] == "/v1/chat/completions"
+    adapter: Any = base.create("openai", {"base_url": server.url, "model": "m", "summary": "false"}, CONTEXT)
+    shown = adapter.prompt(requests[0], base.Task("t", "qa", requests))
+    assert shown == "\n\n".join(str(message["content"]) for message in body["messages"])
     assert not any(request.record_ids[0] in json.dumps(body) for request in requests for body in server.bodies)
 
 

@@ -74,7 +74,7 @@ class HuggingFace:
             torch.set_num_threads(count)
         self.chat = use_chat and bool(getattr(self.tokenizer, "chat_template", None))
         self.source: dict[str, Any] = (
-            {"model": local.name, "files": folder_hash(local)}
+            {"files": folder_hash(local)}
             if local is not None
             else {"model": model, "commit": str(getattr(self.model.config, "_commit_hash", None))}
         )
@@ -107,6 +107,18 @@ class HuggingFace:
                 asked = longest_first(asked, lambda item: len(item.ids), batches.size)
             for item, text in batches.run(asked, lambda part: self.generate(part, task.max_new_tokens)):
                 yield Prediction(item.request.id, text, None, self._ranked(item) if task.score_options else None)
+
+    def prompt(self, request: Request, task: Task) -> str:
+        """The whole prompt, its special tokens written out (for `--write_out`)."""
+        self.prompter.prepare(task)
+        found = self._tokens(request, task)
+        return f"(not asked: {found.error})" if isinstance(found, Prediction) else str(self.tokenizer.decode(found.ids))
+
+    def prompt_tokens(self, request: Request, task: Task) -> int:
+        """The length of the prompt; 0 of a request that cannot be asked."""
+        self.prompter.prepare(task)
+        found = self._tokens(request, task)
+        return 0 if isinstance(found, Prediction) else len(found.ids)
 
     def _tokens(self, request: Request, task: Task) -> _Asked | Prediction:
         """The prompt's ids (P,); of a request that cannot be asked, the prediction that says why."""
@@ -225,6 +237,7 @@ def _load(model: str, revision: str | None, dtype: str, device: str, *, local: b
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     common = {"local_files_only": local, "trust_remote_code": False}
     if not local and revision is not None:
         common["revision"] = revision  # type: ignore[assignment]

@@ -134,6 +134,15 @@ class OpenAI:
             remedy="Check the server, then give the same command again.",
         )
 
+    def prompt(self, request: Request, task: Task) -> str:
+        """What is sent, in words (for `--write_out`)."""
+        self.prompter.prepare(task)
+        try:
+            shown = self.prompter.prompt(request)
+        except DataError as error:
+            return f"(not asked: {error})"
+        return "\n\n".join([shown.system, *("[image of the ECG]" for _ in shown.recordings), shown.user])
+
     def body(self, prompt: Prompt, max_tokens: int) -> dict[str, Any]:
         """The JSON of one request."""
         content: Any = prompt.user

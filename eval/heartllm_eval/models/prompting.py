@@ -112,6 +112,7 @@ class Prompter:
         self.summary = flag("summary", summary) and ecg != "none"
         self.image = flag("image", image) and ecg != "none"
         self._donors: dict[str, str] = {}
+        self._task: Task | None = None
         self._reader = Reader()
         self._summaries: dict[tuple[str, str, Reader], str] = {}
 
@@ -122,8 +123,10 @@ class Prompter:
         return {**about, "seed": self.context.seed} if self.ecg == "shuffled" else about
 
     def prepare(self, task: Task) -> None:
-        """Decides whose ECG is shown to whom, and how ECGs are read; call it once before `prompt`."""
-        self._reader = task.reader
+        """Decides whose ECG is shown to whom, and how ECGs are read; call it before `prompt`."""
+        if task is self._task:
+            return
+        self._task, self._reader = task, task.reader
         self._donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
 
     def prompt(self, request: Request) -> Prompt:
