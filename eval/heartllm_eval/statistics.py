@@ -22,7 +22,7 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 MIN_CLUSTERS = 10  # with fewer patients a percentile interval is far too narrow, so none is given
-_CHUNK_CELLS = 4_000_000  # draws held in memory at once as floats
+_CHUNK_CELLS = 1_000_000  # draws held in memory at once as floats
 _KEPT_CELLS = 600_000_000  # draws kept, at one byte each, to be used again for the next metric
 
 

@@ -135,12 +135,14 @@ def test_reports_are_scored_many_times_faster_than_in_a_plain_loop(benchmark: An
 
 @pytest.mark.slow
 def test_forty_thousand_reports_with_intervals() -> None:
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=True)
+    """Processor seconds on one core are counted: on an idle machine with two it takes no longer, whatever runs here."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=True, env=environment)
     found = json.loads(done.stdout)
+    print(done.stdout)
     assert found["distinct_pairs"] > 0.9 * REPORTS
     assert found["resamples"] == 10_000
-    assert found["processor_s"] < 2 * MOST_SECONDS  # two cores
-    assert found["seconds"] < MOST_SECONDS, found
+    assert found["processor_s"] < MOST_SECONDS, found
     assert found["peak_bytes"] < MOST_BYTES, found
 
 
