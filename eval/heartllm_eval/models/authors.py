@@ -9,9 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heartllm.errors import UsageError
 from heartllm_eval.models.base import Context, Task
-from heartllm_eval.models.heartllm import ECG_MODES, HeartLLM
+from heartllm_eval.models.heartllm import CODES, ECG_MODES, HeartLLM
 from heartllm_eval.schema import Request, digest
 
 CHOICES = {
@@ -93,6 +95,21 @@ class Authors(HeartLLM):
             "ecg": self.ecg,
         }
         return {**shown, "seed": self.context.seed} if self.ecg == "shuffled" else shown
+
+    def prompt(self, request: Request, task: Task) -> str:
+        """The whole prompt, with the ECG's codes shortened."""
+        question = request.question if request.kind == "qa" else None
+        before, after = self.prompts.parts(question, self._background(request))
+        shown = 0 if self.ecg == "none" else len(request.record_ids)
+        return f"{before}{f'[ECG: {CODES} codes]' * shown}{after}"
+
+    def prompt_tokens(self, request: Request, task: Task) -> int:
+        """The length of the prompt; an ECG counts 313 codes and two marks."""
+        module: Any = importlib.import_module("heartllm.responder")
+        shown = 0 if self.ecg == "none" else len(request.record_ids)
+        codes = np.zeros((shown, CODES), np.int64) if shown else None
+        question = request.question if request.kind == "qa" else None
+        return len(self.responder.ids(module.ResponderItem("", codes, question, self._background(request))))
 
     def _item(self, request: Request, task: Task, donors: Mapping[str, str]) -> Any:
         """A question without the patient's features; a report with the authors' patient text."""

@@ -150,3 +150,18 @@ def test_a_bad_recording_is_an_error_of_its_own(
     assert answers["good"].error is None
     assert "NaN" in str(answers["bad"].error)
     assert any("in substance" in line for line in told)
+
+
+@pytest.mark.slow
+def test_a_dry_run_shows_the_authors_prompts(
+    hospital: Path, best: Path, tuned: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartllm.compat.model.MAX_NEW_TOKENS", {"qa": 2, "report": 2})
+    arguments = f"codec={best},llm={tuned},backbone={backbone}"
+    found = evaluate(hospital, tmp_path / "run", arguments, "--dry-run", "--write_out", "--probe", "1")
+    assert found.exit_code == 0, found.output
+    assert "[ECG: 313 codes]" in found.output
+    assert "small_qa/model: about " in found.output
+    lengths = [line for line in found.output.splitlines() if "prompt tokens, the longest prompt" in line]
+    assert len(lengths) == 2
+    assert all(int(line.split("the longest prompt ")[1].split(";")[0]) > 315 for line in lengths)
