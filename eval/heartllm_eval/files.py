@@ -108,6 +108,11 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def task_name(references: Path) -> str:
+    """What a task is called whose references come from a file: the run's task for RUN/TASK/requests.jsonl."""
+    return references.resolve().parent.name if references.name == REQUESTS_FILE else references.stem
+
+
 def describe_references(name: str, references: Sequence[Request]) -> dict[str, Any]:
     """What a record says of a task whose references come from a file."""
     return {

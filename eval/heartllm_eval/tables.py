@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ EXACT_NOTE = (
     f"{EXACT} exact: Clopper-Pearson on the effective number of answers (Korn and Graubard 1998), since fewer than "
     f"{EXACT_BELOW} {{units}} were asked about or fewer than {RARE_BELOW} gave the rarer kind of answer."
 )
+_HASH = re.compile("[0-9a-f]{64}")  # as much of one is shown as tells models apart
 NO_BOOTSTRAP = "a figure that resampling does not do justice to (a count, a mean over rare labels)"
 CSV_COLUMNS = (
     "run",
@@ -271,16 +273,18 @@ def _difference_table(differences: Sequence[Difference], task: str, title: str, 
         return []
     rows = []
     controls = list(dict.fromkeys(part.control for part in chosen))
+    flips = any(part.only_model is not None for part in chosen)
     for part in sorted(chosen, key=lambda part: (controls.index(part.control), slice_rank(part.slice))):
         figure = f", {part.metric.partition('/')[2]}" if "/" in part.metric else ""
         what = f"{part.system} − {part.control}" if part.slice == "all" else f"  {slice_name(part.slice)}"
-        only = "–" if part.only_model is None else f"{part.only_model:,} / {part.only_control:,}"
-        rows.append((what + figure, f"{part.n:,}", *difference_texts(part), only, p_text(part.p), p_text(part.p_holm)))
+        only = ["–" if part.only_model is None else f"{part.only_model:,} / {part.only_control:,}"] if flips else []
+        tests = (p_text(part.p), p_text(part.p_holm))
+        rows.append((what + figure, f"{part.n:,}", *difference_texts(part), *only, *tests))
     notes = (
         *p_notes(chosen),
         "The interval is paired and by patient. Holm's correction runs over all differences of this run.",
     )
-    columns = ("systems", "n", "difference", "interval", "right only in one", "p", "p (Holm)")
+    columns = ("systems", "n", "difference", "interval", *(["right only in one"] if flips else []), "p", "p (Holm)")
     return [Table(f"{title}: differences in {primary}, points", columns, tuple(rows), notes)]
 
 
@@ -378,7 +382,7 @@ def modes_of(systems: Mapping[str, Any]) -> dict[str, str]:
 def system_line(entry: Mapping[str, Any]) -> str:
     """ "heartllm (checkpoint=DIR, fingerprint=...)"."""
     model = {
-        key: str(value)[:16] if key in ("fingerprint", "codec") else value
+        key: value[:16] if isinstance(value, str) and _HASH.fullmatch(value) else value
         for key, value in dict(entry.get("model") or {}).items()
     }
     arguments = ", ".join(f"{key}={value}" for key, value in {**dict(entry.get("model_args") or {}), **model}.items())

@@ -38,12 +38,12 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return predictions, references
 
 
-@pytest.mark.parametrize("name", ["", "run", "score", "ls", "validate", "doctor", "fetch-wordnet"])
+@pytest.mark.parametrize("name", ["", "run", "score", "compare", "tables", "ls", "validate", "doctor", "fetch-wordnet"])
 def test_help(name: str) -> None:
     result = RUNNER.invoke(cli.app, [*filter(None, [name]), "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
-    if name in ("run", "score", "validate"):
+    if name in ("run", "score", "compare", "tables", "validate"):
         assert f"heartllm-eval {name}" in " ".join(result.output.split())
 
 

@@ -143,7 +143,7 @@ def _sides(
 
 def _files(specs: Sequence[Any], references: Path, missing: str) -> list[Side]:
     from heartllm_eval.comparison.sides import side_of_file, with_labels
-    from heartllm_eval.files import describe_references, read_references
+    from heartllm_eval.files import describe_references, read_references, task_name
 
     for spec in specs:
         if spec.path.is_dir():
@@ -152,8 +152,9 @@ def _files(specs: Sequence[Any], references: Path, missing: str) -> list[Side]:
                 "out --references."
             )  # fmt: skip
     requests = read_references(references)
-    about = describe_references(references.stem, requests)
-    return with_labels([side_of_file(spec, requests, references.stem, about, missing) for spec in specs], specs)
+    task = task_name(references)
+    about = describe_references(task, requests)
+    return with_labels([side_of_file(spec, requests, task, about, missing) for spec in specs], specs)
 
 
 def _seeds(texts: Sequence[str], tasks: Sequence[str], wanted: Any, say: Any) -> Comparison:

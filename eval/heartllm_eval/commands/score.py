@@ -86,7 +86,7 @@ def score(
     about: dict[str, Any] = {}
     if references is not None:
         requests = files.read_references(references, kind)  # type: ignore[arg-type]
-        name, sources = references.stem, {"references": file_hash(references)}
+        name, sources = files.task_name(references), {"references": file_hash(references)}
     else:
         name, requests, about = suite_references(chosen_suites(tasks or [], include_path), data_root or [], limit, seed)
         sources, names = {}, names or about.pop("metrics")

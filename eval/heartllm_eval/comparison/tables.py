@@ -183,7 +183,8 @@ def show(comparison: Comparison, flips: Sequence[Flip], console: Console, count:
     from rich.text import Text
 
     lines = [f"{name}: {text}" for name, text in side_lines(comparison).items()]
-    for line in (*lines, "", *verdicts(comparison), *(f"note: {note}" for note in comparison.notes)):
+    said = [*verdicts(comparison), *(f"note: {note}" for note in comparison.notes)]
+    for line in (*lines, *(["", *said] if said else [])):
         console.print(Text(visible(line)), soft_wrap=True)
     console.print()
     show_all(build(comparison), console)
@@ -281,8 +282,8 @@ def _group_notes(comparison: Comparison, about: Mapping[str, Any], confidence: f
     unit = f"{about.get('cluster', 'patient')}s"
     return [
         *notes,
-        f"Seeds vary the training, not the {about['patients']:,} {unit} asked about ({about['requests']:,} samples): "
-        f"what other {unit} would give is in the intervals by {unit[:-1]} of each run.",
+        f"Seeds vary the training, not the {about['patients']:,} {unit} asked about ({about['requests']:,} samples); "
+        f"how other {unit} would come out is told by each run's own intervals.",
         *about.get("notes", []),
     ]
 
