@@ -309,6 +309,21 @@ def test_the_key_is_written_nowhere(
     assert KEY not in repr(adapter) + repr(adapter._client) + str(adapter.describe())
 
 
+def test_answers_are_cached_and_failures_asked_again(
+    server: Server, spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "recording_hash", lambda self, name, record: record)
+    args = {"base_url": server.url, "model": "m", "summary": "false", "first_wait": "0.001", "retries": "0"}
+    spec = replace(spec, model="openai", model_args=args, cache=tmp_path / "cache")
+    server.answer = lambda number, body: (500, {}, b"") if number in (20, 21) else reply("yes")
+    runner.run(spec)
+    asked = len(server.bodies)
+    runner.run(replace(spec, output=tmp_path / "again"))
+    assert len(server.bodies) == asked + 2
+    runner.run(replace(spec, output=tmp_path / "shuffled", model_args={**args, "ecg": "shuffled"}))
+    assert len(server.bodies) == 2 * asked + 2
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [

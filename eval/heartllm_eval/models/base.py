@@ -126,6 +126,8 @@ class Adapter(Protocol):
       kept by `--use_cache`, under a key of this number, its description and the request. None: they are not kept.
     - `prompt(request, task) -> str`, what `--write_out` shows.
     - `prompt_tokens(request, task) -> int`, what `--dry-run` adds up.
+    - an argument `ecg` that takes "true", "shuffled" (another patient's; see `heartllm_eval.models.prompting.Prompter`)
+      and "none": `--control shuffled,blind` then stand beside it.
     """
 
     def describe(self) -> Mapping[str, Any]:

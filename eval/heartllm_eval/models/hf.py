@@ -64,6 +64,7 @@ class HuggingFace:
             raise UsageError(f"dtype={dtype!r}", where="--model_args", remedy=f"Choose one of: {', '.join(DTYPES)}.")
         self.context = context
         self.prompter = Prompter(context, ecg=ecg, features=features, summary=summary, options=options)
+        self.answers_version = self.prompter.answers_version
         count = None if threads is None else int(number("threads", threads, low=1, whole=True))
         use_chat = flag("chat", chat)
         local = _local_folder(model)

@@ -78,6 +78,7 @@ class OpenAI:
     ) -> None:
         self.context, self.model, self.base_url = context, model, base_url
         self.prompter = Prompter(context, ecg=ecg, features=features, summary=summary, image=image, options=options)
+        self.answers_version = self.prompter.answers_version
         self.concurrency = int(number("concurrency", concurrency, low=1, high=256, whole=True))
         self.give_up_after = int(number("give_up_after", give_up_after, low=1, whole=True))
         self.max_tokens = None if max_tokens is None else int(number("max_tokens", max_tokens, low=1, whole=True))

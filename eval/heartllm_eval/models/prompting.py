@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from heartllm.ecg.recording import Recording
 
 PROMPT_VERSION = 1  # change it with any wording below: answers to other prompts are another model's
+ANSWERS_VERSION = 1  # raise it when `hf` or `openai` would answer the same prompt otherwise
 SYSTEM = (
     "You are an expert in electrocardiography. You are given what is known of a patient and measurements of a 12-lead "
     "ECG. Follow the instruction exactly and write nothing else."
@@ -120,7 +121,16 @@ class Prompter:
         """What is shown, for the run's record."""
         about: dict[str, Any] = {"ecg": self.ecg, "prompt": PROMPT_VERSION}
         about.update(features=self.features, summary=self.summary, image=self.image, options=self.options)
+        if self.summary:
+            from heartllm.ecg.summary import VERSION
+
+            about["measurements"] = VERSION
         return {**about, "seed": self.context.seed} if self.ecg == "shuffled" else about
+
+    @property
+    def answers_version(self) -> int | None:
+        """For the cache of answers; None under `ecg=shuffled`, where a prompt depends on who else is asked about."""
+        return None if self.ecg == "shuffled" else ANSWERS_VERSION
 
     def prepare(self, task: Task) -> None:
         """Decides whose ECG is shown to whom, and how ECGs are read; call it before `prompt`."""
