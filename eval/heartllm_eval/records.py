@@ -33,7 +33,11 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise DataError(f"cannot be read ({error.strerror})", where=path, remedy="Check its permissions.") from None
     except ValueError as error:
         raise DataError(f"not a run record ({error})", where=path, remedy="Run again in another folder.") from None
-    if not isinstance(data, dict) or not isinstance(data.get("tasks"), dict) or "status" not in data:
+    objects = (
+        [data.get(name, {}) for name in ("tasks", "systems", "config", "signatures")] if isinstance(data, dict) else []
+    )
+    entries = [part for whole in objects[:2] if isinstance(whole, dict) for part in whole.values()]
+    if not objects or "status" not in data or not all(isinstance(part, dict) for part in (*objects, *entries)):
         raise DataError("not a run record", where=path, remedy=NO_RUN)
     version = data.get("schema_version", 0)
     if not isinstance(version, int) or version > SCHEMA_VERSION:

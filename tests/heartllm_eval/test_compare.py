@@ -226,6 +226,8 @@ def test_other_versions_signatures_and_questions_are_refused(make: Make) -> None
     [
         ("{", "not a run record"),
         ("[]", "not a run record"),
+        ('{"status": "done", "tasks": {"a": 1}}', "not a run record"),
+        ('{"status": "done", "tasks": {}, "systems": []}', "not a run record"),
         ('{"schema_version": 99, "tasks": {}, "status": "done"}', "99"),
     ],
 )
