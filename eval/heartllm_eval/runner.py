@@ -175,7 +175,9 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
         write_requests(spec.output, planned)
     else:  # not before process 0 has found the folder to be this run's
         processes.wait_for("begun", lambda: same_run(spec.output, config), spec.output)
-    metrics = {suite.name: [] if spec.predict_only else load_metrics(suite.metric_names) for suite in spec.suites}
+    metrics = {
+        suite.name: [] if spec.predict_only else load_metrics(suite.metric_names, state.warn) for suite in spec.suites
+    }
     context = base.Context(
         workspace,
         seed=spec.seed,

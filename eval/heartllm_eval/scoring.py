@@ -56,9 +56,15 @@ class Result:
     differences: list[Difference] = field(default_factory=list)
 
 
-def load_metrics(names: Sequence[str]) -> list[Metric]:
-    """The metrics called `names`."""
-    return [get_metric(name) for name in names]
+def load_metrics(names: Sequence[str], warn: Callable[[str], None] = lambda message: None) -> list[Metric]:
+    """The metrics called `names`; tells where one is not what its name says (METEOR without WordNet)."""
+    found = [get_metric(name) for name in names]
+    if any(metric.name != name for metric, name in zip(found, names, strict=True)):
+        warn(
+            "no WordNet: METEOR counts no synonyms and is named meteor-nowordnet. "
+            "Fetch it once: heartllm-eval fetch-wordnet"
+        )
+    return found
 
 
 def sample_statistics(metric: Metric, prediction: Prediction, request: Request) -> tuple[float, ...]:

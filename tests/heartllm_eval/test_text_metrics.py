@@ -10,6 +10,7 @@ import pytest
 from heartllm_eval.metrics import METRICS, TEXT_METRICS, get_metric
 from heartllm_eval.metrics.forms import FORMS, TextForm
 from heartllm_eval.schema import Prediction, Request
+from heartllm_eval.scoring import load_metrics
 
 PAIRS = [
     ("Sinus rhythm.Normal ECG.", "sinus rhythm. normal ecg"),
@@ -46,6 +47,11 @@ def test_meteor_without_wordnet_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert str(metric.signature).startswith("metric:meteor-nowordnet|")
     assert "wordnet:none" in str(metric.signature)
     assert metric.statistics("Sinus rhythm.", request("sinus rhythm ."))[0] > 0.9
+    told: list[str] = []
+    load_metrics(["bleu.heartllm"], told.append)
+    assert not told
+    load_metrics(["bleu.heartllm", "meteor.heartllm-lower"], told.append)
+    assert "fetch-wordnet" in told[0]
 
 
 REPORT_METRICS = ["bleu.heartllm", "bleu.standard", "rouge.heartllm", "rouge.standard"]
