@@ -72,7 +72,7 @@ def test_tiny(tokenizer: Any, tiny_config: Any, tmp_path: Path, train: Any, layo
     export(checkpoint, tmp_path / "exported")
     assert_same_answers(checkpoint, tmp_path / "exported")
     config = json.loads((tmp_path / "exported" / "config.json").read_text())
-    assert config["rope_theta"] == 500.0
+    assert config["rope_theta"] == tiny_config.tiny.rope_theta
     assert config["vocab_size"] == len(tokenizer) + 2 + 36
     assert "lora" not in json.dumps(config)
 
