@@ -288,7 +288,7 @@ def _score(
     figures, differences, signatures = [], [], {}
     tasks = dict(record.tasks)
     for task, about in record.tasks.items():
-        chosen = load_metrics(about["metrics"])
+        chosen = load_metrics(about["metrics"], say.warn)
         systems = [system for system in record.systems if (task, system) in answers]
         with say.bar(f"{task}: scoring", len(requests[task]) * len(systems)) as step:
             scored = [
