@@ -95,7 +95,7 @@ def describe_tasks(
             "synthetic": suite.synthetic,
             "derived": suite.kind == "qa" and suite.questions.source == "derived",
             "requests": len(planned[suite.name]),
-            "patients": len({request.cluster for request in planned[suite.name]}),
+            "patients": len({request.cluster or request.id for request in planned[suite.name]}),
             "recordings": len({record for request in planned[suite.name] for record in request.record_ids}),
             "requests_hash": requests_hash(planned[suite.name]),
             "ids_hash": ids_hash(planned[suite.name]),

@@ -306,7 +306,7 @@ def parse_limit(text: str) -> int | Fraction:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
-    if value <= 0 or (value > 1 and value.denominator != 1):
+    if value <= 0 or (value > 1 and (value.denominator != 1 or "." in text)):
         raise UsageError(
             f"{text!r} is neither a number of requests nor a share", where="--limit", remedy="Write 200 or 0.1."
         )

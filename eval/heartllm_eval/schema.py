@@ -141,9 +141,10 @@ class Difference:
     Attributes:
         value, low, high: the difference in points and its paired interval by cluster.
         p: the larger of `p_mcnemar` and `p_bootstrap`, so that both must agree: McNemar's test takes the answers of one
-            patient as independent, the bootstrap needs enough patients.
+            patient as independent, the bootstrap needs enough patients. With fewer, the exact sign test over patients
+            takes the bootstrap's place.
         p_holm: `p` after Holm's correction over all differences of the same run (or comparison).
-        test: the tests behind `p`: "mcnemar+bootstrap", "mcnemar" (too few clusters to draw from) or "bootstrap".
+        test: the tests behind `p`: "mcnemar+bootstrap", "mcnemar+sign" (too few clusters to draw from) or "bootstrap".
         only_model, only_control: discordant pairs (right-or-wrong metrics only).
         model_value, control_value: the two scores that the difference is taken of.
         p_mcnemar: McNemar's exact p (right-or-wrong metrics only). p_bootstrap: paired bootstrap by cluster; None where

@@ -251,20 +251,26 @@ def _differences(
 ) -> list[Difference]:
     found = []
     ours, theirs = (system.system, label), (control.system, label)
+    sides = system.statistics[metric.name][mask], control.statistics[metric.name][mask]
     for column, figure in enumerate(metric.figures):
-        counted, clusters = _extent(metric, column, system.statistics[metric.name][mask], rows)
+        counted, clusters = _extent(metric, column, sides[0], rows)
+        both = counted and _extent(metric, column, sides[1], rows)[0]  # a control may rank no options
         delta = draws[ours][:, column] - draws[theirs][:, column]
         value = float(values[ours][column] - values[theirs][column])
         between = stats.interval(value, delta, clusters=clusters, confidence=options.confidence)
-        if between.low == between.high == 0.0:  # no sample differs; how far patients could differ is not known
+        if (
+            between.low == between.high
+        ):  # every patient differs alike, mostly not at all: how far others could is unknown
             between = stats.Interval(value, None, None)
         test, p_mcnemar, only_model, only_control = "bootstrap", None, None, None
         p = p_bootstrap = stats.paired_bootstrap_p(value, delta) if clusters >= stats.MIN_CLUSTERS else math.nan
-        if metric.binary and counted:
-            right, other = (part.statistics[metric.name][mask][:, 0] > 0 for part in (system, control))
+        if metric.binary and both:
+            right, other = (part[:, 0] > 0 for part in sides)
             p_mcnemar, only_model, only_control = stats.mcnemar(right.tolist(), other.tolist())
-            test = "mcnemar" if math.isnan(p_bootstrap) else "mcnemar+bootstrap"
-            p = max(p_mcnemar, 0.0 if math.isnan(p_bootstrap) else p_bootstrap)
+            if math.isnan(p_bootstrap):
+                test, p = "mcnemar+sign", max(p_mcnemar, stats.sign_test(right.astype(float) - other, rows))
+            else:
+                test, p = "mcnemar+bootstrap", max(p_mcnemar, p_bootstrap)
         found.append(
             Difference(
                 task=task,

@@ -161,11 +161,21 @@ def binomial_two_sided(successes: int, trials: int) -> float:
 def mcnemar(ours: Sequence[bool], theirs: Sequence[bool]) -> tuple[float, int, int]:
     """McNemar's exact test on paired right-or-wrong answers -> p, right only in `ours`, right only in `theirs`.
 
-    It takes the samples as independent; the cluster bootstrap beside it does not.
+    It takes the samples as independent; the cluster bootstrap, or `sign_test`, beside it does not.
     """
     only_ours = sum(1 for a, b in zip(ours, theirs, strict=True) if a and not b)
     only_theirs = sum(1 for a, b in zip(ours, theirs, strict=True) if b and not a)
     return binomial_two_sided(only_ours, only_ours + only_theirs), only_ours, only_theirs
+
+
+def sign_test(gains: Array, rows: Rows) -> float:
+    """Exact two-sided p that as many clusters gain as lose, from gains (samples,) in clusters `rows` (samples,).
+
+    It holds for any number of clusters, however alike the samples of one are; 5 of 5 reach p = 0.0625 and no less.
+    """
+    sums = np.bincount(rows, weights=gains)
+    above = int((sums > 0).sum())
+    return binomial_two_sided(above, above + int((sums < 0).sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

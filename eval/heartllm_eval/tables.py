@@ -248,13 +248,16 @@ def p_notes(differences: Iterable[Difference], unit: str = "patient") -> list[st
     tests = {part.test for part in differences}
     notes = []
     if "mcnemar+bootstrap" in tests:
-        few = f"; below {MIN_CLUSTERS} {unit}s McNemar's alone" if "mcnemar" in tests else ""
+        few = f"; below {MIN_CLUSTERS} {unit}s the sign test by {unit} instead" if "mcnemar+sign" in tests else ""
         notes.append(
             f"p: the larger of McNemar's exact test (which takes the questions of one {unit} as independent) and the "
             f"paired bootstrap by {unit}, two-sided{few}."
         )
-    elif "mcnemar" in tests:
-        notes.append(f"p: McNemar's exact test alone, two-sided; it takes the questions of one {unit} as independent.")
+    elif "mcnemar+sign" in tests:
+        notes.append(
+            f"p: the larger of McNemar's exact test (which takes the questions of one {unit} as independent) and the "
+            f"sign test by {unit}, two-sided."
+        )
     if "bootstrap" in tests:
         notes.append(f"p: paired bootstrap by {unit}, two-sided.")
     return notes

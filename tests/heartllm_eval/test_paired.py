@@ -93,7 +93,7 @@ def test_the_paired_interval_is_scipys_bootstrap_of_the_patients_differences() -
     assert (found.model_value, found.control_value) == pytest.approx((100 * ours.mean(), 100 * theirs.mean()))
 
 
-def test_few_patients_leave_mcnemars_test_alone_and_no_test_for_other_metrics() -> None:
+def test_few_patients_are_tested_by_sign_and_other_metrics_are_not() -> None:
     requests = requests_of(40, stats.MIN_CLUSTERS - 1)
     reports = [Request(id=r.id, kind="report", cluster=r.cluster, references=("sinus rhythm",)) for r in requests]
     right = np.arange(40) % 3 > 0
@@ -102,8 +102,10 @@ def test_few_patients_leave_mcnemars_test_alone_and_no_test_for_other_metrics() 
         metrics = load_metrics([name])
         systems = [score_system(s, asked, said(asked, on), metrics) for s, on in (("a", right), ("b", ~right))]
         found += evaluate("t", asked, systems, metrics, compare=name, options=Options(resamples=200)).differences
-    assert found[0].test == "mcnemar"
-    assert found[0].p == found[0].p_mcnemar
+    assert found[0].test == "mcnemar+sign"
+    gains = np.bincount(np.arange(40) % 9, weights=right.astype(float) - ~right)
+    sign = scipy_stats.binomtest(int((gains > 0).sum()), int((gains != 0).sum())).pvalue
+    assert found[0].p == pytest.approx(max(sign, found[0].p_mcnemar or 0), rel=1e-9)
     assert all(part.p is None and part.low is None for part in found[1:])
     corrected = correct_for_many(found)
     assert corrected[0].p_holm == corrected[0].p  # a comparison that was not tested costs nothing
@@ -145,3 +147,43 @@ def test_why_mcnemars_test_is_not_believed_alone() -> None:
     alone, both = false_alarms(patients=60, each=1, alike=0.1)
     assert alone < 0.08
     assert both < 0.08
+
+
+def test_few_patients_with_many_answers_each_raise_no_false_alarm() -> None:
+    generator = np.random.default_rng(3)
+    rows = np.repeat(np.arange(6), 30)
+    alone, both = [], []
+    for _ in range(300):
+        rates = np.clip(0.6 + generator.normal(0, 0.2, (2, 6)), 0, 1)[:, rows]
+        ours, theirs = generator.random((2, 180)) < rates
+        alone.append(stats.mcnemar(ours.tolist(), theirs.tolist())[0])
+        both.append(max(alone[-1], stats.sign_test(ours.astype(float) - theirs, rows)))
+    assert np.mean(np.array(alone) < 0.05) > 0.2  # six patients are not 180
+    assert np.mean(np.array(both) < 0.05) < 0.06
+
+
+def test_a_control_that_ranks_nothing_is_not_beaten() -> None:
+    requests = requests_of(60, 30)
+    metrics = load_metrics(["exact_match.option_restricted"])
+    ranked = {r.id: Prediction(r.id, "yes", None, {"yes": -0.1, "no": -3.0}) for r in requests}
+    systems = [
+        score_system("model", requests, ranked, metrics),
+        score_system("majority", requests, {r.id: Prediction(r.id, "yes") for r in requests}, metrics),
+    ]
+    (found,) = evaluate("t", requests, systems, metrics, compare=metrics[0].name).differences
+    assert (found.model_value, found.control_value) == (100.0, None)
+    assert (found.value, found.p, found.p_mcnemar, found.only_model) == (None, None, None, None)
+
+
+def test_a_difference_that_no_resample_moves_has_no_interval() -> None:
+    requests = requests_of(24, 12)
+    metrics = load_metrics(["exact_match.strict"])
+    systems = [
+        score_system(name, requests, said(requests, np.full(24, on)), metrics)
+        for name, on in (("a", True), ("b", False))
+    ]
+    options = Options(resamples=200)
+    (found,) = evaluate("t", requests, systems, metrics, compare=metrics[0].name, options=options).differences
+    assert (found.value, found.low, found.high) == (100.0, None, None)
+    assert found.p is not None
+    assert found.p < 0.01

@@ -30,7 +30,7 @@ def test_limits(text: str, limit: int | Fraction) -> None:
     assert type(found) is type(limit)
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "1.5", "ten", "", "nan", "1/0"])
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "200.0", "ten", "", "nan", "1/0"])
 def test_limits_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="--limit"):
         parse_limit(text)

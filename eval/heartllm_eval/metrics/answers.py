@@ -43,6 +43,9 @@ class LabelScores(Metric):
     micro figures count (as a false alarm). Macro figures are means over the labels that were right or given at least
     once; a precision or recall without denominator is 0 (scikit-learn's `zero_division=0`).
 
+    Macro figures have no interval: rare labels vanish from resamples, so that a 95 % interval held the truth in half of
+    the cases.
+
     Statistics: for every label true positives, false positives and false negatives; then the false alarms outside the
     labels, and 1.
     """
@@ -50,6 +53,7 @@ class LabelScores(Metric):
     name = "labels.strict"
     kind = "qa"
     figures = ("micro_precision", "micro_recall", "micro_f1", "macro_precision", "macro_recall", "macro_f1")
+    without_interval = frozenset(figures[3:])
 
     @property
     def signature(self) -> Signature:
