@@ -72,6 +72,14 @@ def source() -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
 
 
+def earlier_code(before: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The code of a run's earlier starts, from its record; a start by the same code as the one before is left out."""
+    known = list(dict(before.get("settings") or {}).get("earlier_code") or [])
+    last = {name: before.get(name) or {} for name in ("source", "versions")}
+    same = known and all(known[-1].get(name) == last[name] for name in last)
+    return known if same else [*known, {"started": before.get("started"), **last}]
+
+
 def data(workspace: Workspace, planned: Mapping[str, Sequence[Request]]) -> dict[str, Any]:
     """Of each dataset that is asked about: the hash of its tables, and of the recordings shown.
 

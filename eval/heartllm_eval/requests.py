@@ -35,6 +35,7 @@ class Workspace:
         self._entries: dict[str, dict[str, Entry]] = {}
         self._hashes: dict[tuple[str, str], str] = {}
         self.left_out: dict[str, int] = {}  # suite -> questions of its files whose recordings are not in the dataset
+        self.other_split: dict[str, int] = {}  # suite -> its recordings that the dataset has in another split, if any
 
     def dataset(self, name: str) -> Any:
         """The dataset called `name` (`heartllm.data.Dataset`).
@@ -190,7 +191,19 @@ def _genuine(suite: Suite, workspace: Workspace, split: str) -> list[Request]:
             known = options(question) if question.template_id <= ONE_ECG_TEMPLATES else allowed
             found.append(make(question, [by_id[record] for record in question.ecg_id], known))
     workspace.left_out[suite.name] = absent
+    asked = {record for request in found for record in request.record_ids}
+    elsewhere = sum(by_id[record].split not in (None, split) for record in asked)
+    if split == suite.split and elsewhere:
+        workspace.other_split[suite.name] = elsewhere
     return found
+
+
+def other_split_note(suite: Suite, workspace: Workspace) -> str:
+    """What must be known of a suite's figures where its files and its dataset are split in different ways."""
+    return (
+        f"{workspace.other_split[suite.name]:,} recordings of {suite.name}'s {suite.split} files are in another split "
+        f"of {suite.dataset} itself: a model trained on its splits may have learned from them"
+    )
 
 
 class _QARequests:

@@ -9,6 +9,7 @@ OUT/TASK/SYSTEM/samples.jsonl       one line an answer; SYSTEM is "model" or a c
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -41,7 +42,7 @@ from heartllm_eval.planning import (
     write_requests,
 )
 from heartllm_eval.progress import Progress
-from heartllm_eval.requests import Workspace
+from heartllm_eval.requests import Workspace, other_split_note
 from heartllm_eval.schema import Prediction, Request, RunRecord, dumps, to_json
 from heartllm_eval.scoring import correct_for_many, evaluate, load_metrics, score_system
 
@@ -167,10 +168,13 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
     for suite in spec.suites:
         kinds = {request.question_type for request in planned[suite.name]}
         say.note(f"{suite.caption}: {len(planned[suite.name]):,} requests ({', '.join(sorted(kinds))})")
+        if suite.name in workspace.other_split:
+            state.warn(other_split_note(suite, workspace))
     config = to_json(configuration(spec, planned, systems))
     if spec.world.leads:
         resumed, known = check_continues(spec.output, config)
         tasks, data = describe_tasks(spec, planned, workspace.left_out), provenance.data(workspace, planned)
+        _check_earlier(state, data)
         state.save(config=config, tasks=tasks, data=data, resumed=resumed, systems=known)
         write_requests(spec.output, planned)
     else:  # not before process 0 has found the folder to be this run's
@@ -212,6 +216,29 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
     if spec.predict_only:
         return state.save(status="predicted", finished=provenance.now())
     return _score(state, planned, systems, answers, metrics)
+
+
+def _check_earlier(state: _State, data: Mapping[str, Any]) -> None:
+    """Holds this start against the run's earlier ones: the recordings must be theirs, and other code is told.
+
+    Raises:
+        AnotherRun: if recordings of the same ids have another content now.
+    """
+    before = json.loads(state.earlier) if state.earlier is not None else {}
+    for name, about in data.items():
+        known = dict(dict(before.get("data") or {}).get(name) or {}).get("recordings_hash")
+        if known and about["recordings_hash"] and known != about["recordings_hash"]:
+            raise AnotherRun(
+                f"the recordings of {name} have changed since the run began",
+                where=f"--output_path {state.spec.output}",
+                remedy="Choose another folder, or name the first --data_root again.",
+            )
+    if not before.get("config"):
+        return
+    earlier = provenance.earlier_code(before)
+    state.record = replace(state.record, settings={**state.record.settings, "earlier_code": earlier})
+    if any(part.get(name) != getattr(state.record, name) for part in earlier for name in ("source", "versions")):
+        state.warn("the run was begun by other code or package versions; what was answered then is not asked again")
 
 
 def _check_description(state: _State, system: System, description: Any) -> None:

@@ -200,6 +200,13 @@ def test_mimic_suites_read_ecg_qas_layout(tmp_path: Path, wording: str) -> None:
     assert one.options == ("no", "not sure", "yes")
     assert two.record_ids == tuple(map(str, studies[1:3]))
     assert two.options == ("no", "yes")
+    splits = {entry.record_id: entry.split for entry in workspace.entries("mimic")}
+    elsewhere = {
+        suite: sum(splits[i] != "test" for i in part.record_ids) for suite, part in (("one", one), ("two", two))
+    }
+    assert sum(elsewhere.values()) > 0  # the files' split is not the dataset's own, and that is told
+    found = {"one": f"mimic_qa_genuine{ending}", "two": f"mimic_comparison{ending}"}
+    assert workspace.other_split == {found[suite]: count for suite, count in elsewhere.items() if count}
     assert workspace.left_out == {f"mimic_qa_genuine{ending}": 0, f"mimic_comparison{ending}": 1}
     assert build_requests(replace(select(["mimic_qa"])[0], split="train"), workspace)
     assert build_requests(replace(select(["mimic_reports"])[0], split="train"), workspace)

@@ -117,6 +117,33 @@ def test_a_finished_run_is_not_asked_again(spec: RunSpec) -> None:
     assert scores(stored(spec)) == before
 
 
+def test_a_run_continued_by_other_code_says_so(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heartllm_eval.provenance.source", lambda: {"commit": "a" * 40, "dirty": False})
+    with pytest.raises(RuntimeError):
+        run(spec, using(Echo(crash_after=50)))
+    run(spec, using(Echo(crash_after=144)))
+    settings = stored(spec)["settings"]
+    assert not any("other code" in note for note in settings["notes"])  # the same code went on
+    monkeypatch.setattr("heartllm_eval.provenance.source", lambda: {"commit": "b" * 40, "dirty": True})
+    for _ in range(2):
+        run(spec, using(Echo()))
+    told = stored(spec)
+    assert told["source"]["commit"] == "b" * 40
+    assert [part["source"]["commit"][0] for part in told["settings"]["earlier_code"]] == ["a", "b"]
+    assert any("begun by other code" in note for note in told["settings"]["notes"])
+
+
+def test_a_run_is_not_continued_on_other_recordings(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"ptbxl": {"tables": "a" * 64, "recordings": 48, "recordings_hash": "b" * 64}}
+    monkeypatch.setattr("heartllm_eval.provenance.data", lambda workspace, planned: about)
+    run(spec, using(Echo()))
+    before = (spec.output / "run.json").read_bytes()
+    about = {"ptbxl": {**about["ptbxl"], "recordings_hash": "c" * 64}}
+    with pytest.raises(UsageError, match="the recordings of ptbxl have changed"):
+        run(spec, using(Echo()))
+    assert (spec.output / "run.json").read_bytes() == before
+
+
 def test_ctrl_c_leaves_an_interrupted_run(spec: RunSpec) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(spec, using(Echo(crash_after=5, error=KeyboardInterrupt)))

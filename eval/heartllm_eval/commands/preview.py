@@ -61,13 +61,17 @@ def preview(spec: RunSpec, *, probe: int, prompts: bool, write: bool) -> None:
 
 
 def _describe(suite: Suite, requests: Sequence[Request], workspace: Workspace) -> None:
+    from heartllm_eval.requests import other_split_note
+
     recordings = len({record for request in requests for record in request.record_ids})
-    patients = len({request.cluster for request in requests})
+    patients = len({request.cluster or request.id for request in requests})
     print(f"{suite.name}: {suite.caption}")
     print(f"  {len(requests):,} requests on {recordings:,} recordings of {patients:,} patients, split {suite.split}")
     left_out = workspace.left_out.get(suite.name, 0)
     if left_out:
         print(f"  left out: {left_out:,} rows of its files, whose recordings are not in the dataset")
+    if suite.name in workspace.other_split:
+        print(f"  {other_split_note(suite, workspace)}")
     print(f"  metrics: {', '.join(suite.metric_names)} (primary: {suite.primary_metric})")
 
 
