@@ -42,6 +42,8 @@ def right(metric: str, prediction: str, request: Request) -> bool:
         ("lead I. lead aVR.", ("lead aVR", "lead I")),
         (BIGEMINY, (BIGEMINY,)),
         ("none", ()),
+        ("yes\u2026", ("yes",)),
+        ("lead I\uff1blead aVR\uff0e", ("lead aVR", "lead I")),
     ],
 )
 def test_strict_forgives_form(prediction: str, answer: tuple[str, ...]) -> None:

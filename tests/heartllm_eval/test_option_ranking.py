@@ -98,3 +98,9 @@ def test_ranked_answers_are_written_and_read_back() -> None:
     broken["prediction"]["option_scores"] = {"none": "high"}
     with pytest.raises(ValueError, match="finite numbers"):
         sample_from_json(broken)
+
+
+def test_a_candidate_without_an_answer_or_a_likelihood_is_never_the_best() -> None:
+    assert best_option({"": 0.0, "burst noise": -1.0}, NOISES) == {"burst noise"}
+    assert best_option({"none": math.nan, "burst noise": -1.0}, NOISES) == {"burst noise"}
+    assert best_option({"": 0.0, "none": math.nan}, NOISES) == frozenset()

@@ -31,7 +31,8 @@ def normalise(text: str) -> str:
 
 def parse_answers(text: str) -> frozenset[str]:
     """The set of normalised answers in a text: split at semicolons, periods and line ends; empty parts dropped."""
-    return frozenset(filter(None, (normalise(part) for part in _SPLIT.split(text))))
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)  # "；" and "…" are separators, too
+    return frozenset(filter(None, (normalise(part) for part in _SPLIT.split(plain))))
 
 
 def reference_set(references: Iterable[str]) -> frozenset[str]:

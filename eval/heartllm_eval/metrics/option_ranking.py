@@ -106,10 +106,11 @@ class OptionRestrictedExactMatch(ExactMatch):
 
 
 def best_option(scores: Mapping[str, float], options: Sequence[str]) -> frozenset[str]:
-    """The answers of the best candidate that holds nothing but options; of equal ones the alphabetically first."""
+    """The answers of the best candidate that holds options and nothing else; of equal ones the alphabetically first."""
     allowed = {normalise(option) for option in options}
     best: tuple[float, str] = (math.inf, "")
     for text, score in scores.items():
-        if parse_answers(text) <= allowed:
+        given = parse_answers(text)
+        if given and given <= allowed and not math.isnan(score):
             best = min(best, (-score, text))
     return parse_answers(best[1])

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from heartllm import __version__
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.metrics.option_ranking import rank_options
 from heartllm_eval.models.base import Context, Task
@@ -175,9 +176,10 @@ class HeartLLM:
     def _cache_file(self, dataset: str, record_id: str, reader: Reader) -> Path | None:
         if self.context.cache is None:
             return None
-        # By what is in the codec and in the recording, so that checkpoints with the same codec share their codes.
+        # By what is in the codec and in the recording, so that checkpoints with the same codec share their codes; and
+        # by the version that read it: resampling and the cut to length are code.
         content = self.context.workspace.recording_hash(dataset, record_id)
-        name = digest(content, reader.length, reader.nan_policy, length=32)
+        name = digest(content, reader.length, reader.nan_policy, __version__, length=32)
         return self.context.cache / "codes" / digest(str(self.responder.codec_hash)) / f"{name}.npy"
 
 
