@@ -50,6 +50,16 @@ def test_label_scores_are_scikit_learns() -> None:
         assert found == pytest.approx(100 * np.array(expected), abs=1e-9)
 
 
+def test_labels_that_never_occur_change_no_score() -> None:
+    few = np.array([[2.0, 1.0, 0.0, 0.0, 0.0, 3.0, 1.0, 4.0], [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]])
+    many = np.hstack([few[:, :3], np.zeros((2, 30)), few[:, 3:]])
+    metric = LabelScores()
+    assert np.array_equal(metric.score(few), metric.score(many))
+    assert np.array_equal(metric.score(many), [metric.score(row) for row in many])
+    assert np.isnan(metric.score(np.zeros((2, 2)))).all()
+    assert metric.score(few[0]).tolist() == pytest.approx([50, 40, 400 / 9, 100 / 3, 50, 40])
+
+
 def test_label_scores_of_many_sums_at_once() -> None:
     predictions, requests = random_sets(30)
     metric = get_metric("labels.strict")

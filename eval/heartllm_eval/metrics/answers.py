@@ -94,12 +94,16 @@ class LabelScores(Metric):
         return found
 
     def score(self, totals: Array) -> Array:
-        counts = totals[..., :-2].reshape(*totals.shape[:-1], -1, 3)
-        micro = counts.sum(axis=-2)
+        # Labels that never occur add nothing; the bootstrap of a slice has mostly such labels.
+        used = totals[..., :-2].any(axis=tuple(range(totals.ndim - 1))).reshape(-1, 3).any(axis=-1)
+        counts = totals[..., :-2].reshape(*totals.shape[:-1], -1, 3)[..., used, :]
+        hits, alarms, missed = counts[..., 0], counts[..., 1], counts[..., 2]
+        micro = np.stack([part.sum(axis=-1) for part in (hits, alarms, missed)], axis=-1)
         micro[..., 1] += totals[..., -2]
-        occurs = counts.sum(axis=-1) > 0
-        labels = np.maximum(occurs.sum(axis=-1), 1)[..., None]
-        macro = np.where(occurs[..., None], precision_recall_f1(counts), 0.0).sum(axis=-2) / labels
+        given, right = hits + alarms, hits + missed
+        labels = np.maximum((given + missed > 0).sum(axis=-1), 1)
+        shares = (hits / np.maximum(given, 1), hits / np.maximum(right, 1), 2 * hits / np.maximum(given + right, 1))
+        macro = np.stack([share.sum(axis=-1) / labels for share in shares], axis=-1)
         scores: Array = 100.0 * np.concatenate([precision_recall_f1(micro), macro], axis=-1)
         return np.where(totals[..., -1:] > 0, scores, np.nan)
 
