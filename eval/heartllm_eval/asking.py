@@ -76,9 +76,23 @@ def _answers(
     by_id = {request.id: request for request in unknown}
     if unknown:
         for prediction in adapter.predict(unknown, task):
+            _check(prediction, task)
             if prediction.id in by_id:
                 cache.keep(by_id[prediction.id], task, prediction)
             yield prediction
+
+
+def _check(prediction: object, task: base.Task) -> None:
+    """Raises DataError unless an adapter has given what is asked of it."""
+    remedy = 'Correct the adapter; a request that failed has the text "" and an error.'
+    if not isinstance(prediction, Prediction):
+        raise DataError(f"the model gave {type(prediction).__name__}, not Prediction", where=task.name, remedy=remedy)
+    if not isinstance(prediction.text, str):
+        raise DataError(
+            f"the model answered {prediction.id!r} with {type(prediction.text).__name__}, not text",
+            where=task.name,
+            remedy=remedy,
+        )
 
 
 def gather(

@@ -15,7 +15,7 @@ from typing import IO, Any
 from heartllm.errors import DataError
 
 ID_KEYS = ("id", "sample_id")
-FORMAT_HELP = 'A row is {"id": "...", "prediction": "..."}; see heartllm-eval validate --help.'
+FORMAT_HELP = 'A row is {"id": "...", "prediction": "..."}; see heartllm-eval score --help.'
 LARGEST_ROW = 1 << 24  # characters
 PIECE = 1 << 16  # characters that are read at a time
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -61,7 +61,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             place = f"{path}, line {number}"
             if line.strip():
                 try:
-                    value = json.loads(line)
+                    value = json.loads(line.rstrip())  # or the line's end would be an error's place
                 except json.JSONDecodeError as error:
                     raise _broken(error.msg, error.colno, place) from None
                 except RecursionError:
@@ -74,6 +74,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(_lines(stream, path))
         try:
+            header = reader.fieldnames or ()
+            if header and not set(header) & set(ID_KEYS):
+                raise DataError(
+                    f"the header has no 'id', only {', '.join(map(repr, header[:10]))}",
+                    where=f"{path}, line 1",
+                    remedy="Write a header such as id,prediction, with commas between the columns.",
+                )
             for row in reader:
                 place = f"{path}, line {reader.line_num}"
                 if None in row or None in row.values():

@@ -163,7 +163,7 @@ def _cells(
     """Rows of cells for (system, metric, slice) keys, and the notes that these cells need."""
     found = [[lookup.get(*key) for key in row] for row in keys]
     metrics = dict.fromkeys(metric for row in keys for _, metric, _ in row)
-    clusters = _clusters(lookup, next(iter(metrics), ""))
+    clusters = max((_clusters(lookup, metric) for metric in metrics), default=0)
     notes = interval_notes(
         (figure for row in found for figure in row if figure is not None), about, record.settings, clusters
     )

@@ -187,7 +187,16 @@ def test_ls_and_doctor() -> None:
     assert "synthetic recordings, derived questions" in listed
     assert "heartllm_eval.models.controls:Majority" in RUNNER.invoke(cli.app, ["ls", "models"]).output
     assert "exact_match.official_llm" in RUNNER.invoke(cli.app, ["ls", "metrics"]).output
-    assert "WordNet" in RUNNER.invoke(cli.app, ["doctor"]).output
+    doctor = RUNNER.invoke(cli.app, ["doctor"]).output
+    assert "WordNet" in doctor
+    assert "{" not in doctor
+
+
+def test_a_folder_without_a_run_is_told(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(monkeypatch, "score", pair[0].parent, "-r", pair[1]) == 2
+    assert "this is a folder, and not a run's" in capsys.readouterr().err
 
 
 def test_validate(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +204,9 @@ def test_validate(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caps
     assert command(monkeypatch, "validate", references) == 0
     assert "144 references (qa), 24 patients" in capsys.readouterr().out
     assert command(monkeypatch, "validate", predictions, "--references", references) == 0
+    (predictions.parent / "said.jsonl").write_text('{"id": "1", "prediction": "a"}\n')
+    assert command(monkeypatch, "validate", predictions.parent / "said.jsonl") == 2
+    assert "Add --references FILE or --tasks SUITE." in capsys.readouterr().err
     with predictions.open("a", encoding="utf-8") as stream:
         stream.write('\n{"id": "unknown", "prediction": "a"}\n')
     assert command(monkeypatch, "validate", predictions, "--references", references) == 1

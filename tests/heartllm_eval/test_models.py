@@ -106,7 +106,8 @@ def test_predictions_are_read_in_every_format(tmp_path: Path, suffix: str) -> No
         ("[1]", "a row must be an object, not list"),
         ('{"id": "1", "prediction": "a"}\n' * 2, "1 ids come twice: 1"),
         ('{"id": "7", "prediction": "a"}', r"none of its 1 ids was asked for \(it has 7\)"),
-        ("", "none of its 0 ids"),
+        ("", "said.jsonl: holds no predictions"),
+        ('{"id": "1", "prediction": "yes"}\n{"id": "2", "prediction":\n', "line 2: .*column 26"),
         ("[" * 100_000, "not valid JSON|nested too deep"),
     ],
 )
@@ -123,6 +124,9 @@ def test_bad_predictions_are_named(tmp_path: Path, content: str, message: str) -
     [
         ("a.csv", b"id,prediction\n1,a,b\n", "line 2: another number of columns"),
         ("a.csv", b"id,prediction\n1\n", "line 2: another number of columns"),
+        ("a.csv", b"id;prediction\n1;a\n", "line 1: the header has no 'id', only 'id;prediction'"),
+        ("a.csv", b"", "holds no predictions"),
+        ("a.csv", b"id,prediction\n", "holds no predictions"),
         ("a.jsonl", b"\xff\xfe", "not UTF-8"),
         ("a.json", b'"text"', "neither a list of rows nor an object"),
     ],

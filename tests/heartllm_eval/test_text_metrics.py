@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from heartllm_eval.metrics import METRICS, TEXT_METRICS, get_metric
+from heartllm.errors import UsageError
+from heartllm_eval.metrics import METRICS, TEXT_METRICS, get_metric, kinds_of, score
 from heartllm_eval.metrics.forms import FORMS, TextForm
 from heartllm_eval.schema import Prediction, Request
 from heartllm_eval.scoring import load_metrics
@@ -163,4 +164,20 @@ def test_three_lines_score_texts() -> None:
     assert module.score("exact_match.official_llm", ["It is no."], [["no"]], options=[["no", "yes"]]) == {
         "exact_match.official_llm": 100.0
     }
+
+
+def test_a_reference_may_be_one_text() -> None:
+    assert score("exact_match.strict", ["Yes.", "no"], ["yes", "yes"]) == {"exact_match.strict": 50.0}
+    assert score("rouge.standard", ["sinus rhythm"], ["sinus rhythm"])["rouge.standard/rougeL"] == 100.0
+    for predictions, references, told in (
+        ("yes", ["yes"], "one text where a list is needed"),
+        (["yes"], "yes", "one text where a list is needed"),
+        (["yes", "no"], [["yes"]], "2 predictions, 1 references and 1 lists of options"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            score("exact_match.strict", predictions, references)
+
+
+def test_what_each_metric_is_for_is_known_without_loading_it() -> None:
+    assert {name: kinds_of(name) for name in METRICS} == {name: get_metric(name).kind for name in METRICS}
     assert len(METRICS) >= 31

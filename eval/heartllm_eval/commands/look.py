@@ -30,9 +30,9 @@ def ls(
 
         table = Table("Model kinds", ("kind", "from"), tuple(known_kinds().items()))
     elif what == "metrics":
-        from heartllm_eval.metrics import DEFAULT_METRICS, METRICS
+        from heartllm_eval.metrics import METRICS, kinds_of
 
-        cells2 = [(name, "qa" if name in DEFAULT_METRICS["qa"] else "report") for name in METRICS]
+        cells2 = [(name, kinds_of(name)) for name in METRICS]
         table = Table("Metrics", ("name", "for"), tuple(cells2))
     else:
         raise UsageError(f"nothing to list under {what!r}", where="ls", remedy="Choose tasks, models or metrics.")
@@ -61,7 +61,9 @@ def doctor(data_root: DataRoot = None) -> None:
         print("data           no --data_root and no HEARTLLM_DATA")
     for key, value in provenance.hardware().items():
         print(f"{key:14} {value}")
-    print("code          ", provenance.source() or "installed package")
+    source = provenance.source()
+    changed = ", with changes that are not committed" if source.get("dirty") else ""
+    print("code          ", f"commit {source['commit']}{changed}" if source.get("commit") else "installed package")
 
 
 def fetch_wordnet_command() -> None:

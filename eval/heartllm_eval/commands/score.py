@@ -70,6 +70,10 @@ def score(
     options = Options(confidence_n, confidence)
     if predictions.is_dir():
         if references or tasks:
+            if not (predictions / "run.json").is_file():
+                raise UsageError(
+                    "this is a folder, and not a run's", where=predictions, remedy="Name a .jsonl, .json or .csv file."
+                )
             raise UsageError(
                 "a run folder brings its own references",
                 where=predictions,

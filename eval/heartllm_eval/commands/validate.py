@@ -61,6 +61,12 @@ def validate(
     elif references is None and not tasks:
         from heartllm_eval.files import read_references
 
+        if _answers_only(path):
+            raise UsageError(
+                "predictions are held against references",
+                where=path,
+                remedy="Add --references FILE or --tasks SUITE.",
+            )
         requests = read_references(path)
         patients = {request.cluster for request in requests} - {""}
         print(f"{path}: {len(requests):,} references ({requests[0].kind}), {len(patients):,} patients")
@@ -85,6 +91,15 @@ def _folder(path: Path) -> None:
     from heartllm.checkpoint import verify  # needs the model extra
 
     print(f"{path}: checkpoint {verify(path)[:16]}, every file as its manifest says")
+
+
+def _answers_only(path: Path) -> bool:
+    """Whether the first row is a prediction and no reference."""
+    from heartllm_eval.files import REFERENCE_KEYS
+    from heartllm_eval.row_files import rows
+
+    first: dict[str, object] = next((row for _, row in rows(path)), {})
+    return "prediction" in first and not any(name in first for name in REFERENCE_KEYS)
 
 
 def _predictions(path: Path, wanted: Sequence[Request]) -> None:

@@ -124,6 +124,7 @@ def verdicts(comparison: Comparison) -> list[str]:
             if part is None or part.value is None:
                 continue
             value, between = difference_texts(part)
+            between = "(no interval)" if between == "–" else between
             known = part.p_holm is not None and part.p_holm < alpha
             relation = ("is above" if part.value > 0 else "is below") if known else "does not clearly differ from"
             found.append(

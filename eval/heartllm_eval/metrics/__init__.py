@@ -88,23 +88,48 @@ def get_metric(name: str) -> Metric:
     return metric
 
 
+def kinds_of(name: str) -> str:
+    """What a metric is for: "qa" or "report"."""
+    return "report" if name in _FORMS or name in TEXT_METRICS or name.startswith("clinical") else "qa"
+
+
 def score(
-    name: str, predictions: Sequence[str], references: Sequence[Sequence[str]], *, options: Sequence[Sequence[str]] = ()
+    name: str,
+    predictions: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    *,
+    options: Sequence[Sequence[str]] = (),
 ) -> dict[str, float]:
     """Scores texts: figure -> per cent.
 
     Args:
         name: a metric.
         predictions: one text a sample; several answers are written "a; b".
-        references: the right answers of each sample, or its acceptable reports.
+        references: the right answers of each sample, or its acceptable reports; a text stands for a list of one.
         options: the answers that each sample's question allows, for the metrics that need them.
+
+    Raises:
+        UsageError: if they are not of one length, or the predictions are one text.
     """
     from heartllm_eval.schema import Prediction, Request
 
     metric = get_metric(name)
     allowed = options or [()] * len(references)
+    if isinstance(predictions, str) or isinstance(references, str):
+        raise UsageError("one text where a list is needed", where="score", remedy="Give lists, with an entry a sample.")
+    if not len(predictions) == len(references) == len(allowed):
+        raise UsageError(
+            f"{len(predictions)} predictions, {len(references)} references and {len(allowed)} lists of options",
+            where="score",
+            remedy="Give one of each for every sample.",
+        )
     requests = [
-        Request(str(index), metric.kind, references=tuple(right), options=tuple(some))
+        Request(
+            str(index),
+            metric.kind,
+            references=(right,) if isinstance(right, str) else tuple(right),
+            options=tuple(some),
+        )
         for index, (right, some) in enumerate(zip(references, allowed, strict=True))
     ]
     given = [Prediction(request.id, text) for request, text in zip(requests, predictions, strict=True)]

@@ -120,6 +120,8 @@ def read_predictions(path: Path, wanted: Collection[str]) -> PredictionFile:
         raise DataError(
             f"{len(double):,} ids come twice: {listed(list(double))}", where=path, remedy="Keep one row for each id."
         )
+    if not found and not extra_count:
+        raise DataError("holds no predictions", where=path, remedy=FORMAT_HELP)
     if not found:
         raise DataError(
             f"none of its {extra_count:,} ids was asked for"
@@ -170,7 +172,7 @@ def report_unmatched(file: PredictionFile, path: Path, missing: str, warn: Any) 
     if file.missing:
         text = f"{len(file.missing):,} ids have no prediction: {listed(file.missing)}"
         if missing == "error":
-            raise DataError(text, where=path, remedy="Add them, or let them count as wrong with missing=wrong.")
+            raise DataError(text, where=path, remedy="Add them, or leave out missing=error: they then count as wrong.")
         warn(f"{path}: {text}. They are scored as wrong.")
     if file.extra:
         ids = listed(file.extra, file.extra_count)
