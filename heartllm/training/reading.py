@@ -21,27 +21,19 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heartllm.data.records import NOISE_KINDS, Labels
+from heartllm.data.question_views import NORMAL_RANGES, range_of
+from heartllm.data.records import Labels
 from heartllm.data.templates import all_asked
 from heartllm.ecg.recording import LEADS
 
 UNLABELLED = -1
 FIRST_POSITION = 64  # codes, about 2 s: before that most findings cannot be told
-NORMAL_MS = {  # ECG-QA's limits of "within the normal range", milliseconds
-    "rr interval": (600.0, 1000.0),
-    "p duration": (0.0, 120.0),
-    "pr interval": (120.0, 200.0),
-    "qrs duration": (60.0, 100.0),
-    "qt interval": (350.0, 440.0),
-    "qt corrected": (340.0, 450.0),
-}
 
 
 def findings(labels: Labels) -> dict[str, bool]:
     """Everything that the labels say about a recording, as named yes/no facts; what is not labelled is absent."""
     facts: dict[str, bool] = {f"statement: {name}": True for name in labels.statements or {}}
-    for kind in NOISE_KINDS if labels.noise is not None else ():
-        leads = (labels.noise or {}).get(kind, frozenset())
+    for kind, leads in (labels.noise or {}).items():
         facts[f"noise: {kind}"] = bool(leads)
         facts |= {f"noise: {kind} in {lead}": lead in leads for lead in LEADS}
     facts |= {f"infarction: {stage}": True for stage in labels.infarction_stages or ()}
@@ -49,9 +41,9 @@ def findings(labels: Labels) -> dict[str, bool]:
     if labels.heart_axis is not None:
         facts[f"axis: {labels.heart_axis}"] = True
     for name, value in (labels.intervals or {}).items():
-        if name in NORMAL_MS:
-            low, high = NORMAL_MS[name]
-            facts |= {f"{name}: below": value < low, f"{name}: above": value > high}
+        if name in NORMAL_RANGES:  # those that the answers go by
+            where = range_of(name, value)
+            facts |= {f"{name}: {side}": where.startswith(side) for side in ("below", "above")}
     return facts
 
 
@@ -59,12 +51,13 @@ def labelled(labels: Labels, name: str) -> bool:
     """Whether the labels say anything about the finding `name`, so that its absence means "no"."""
     field = {
         "statement": labels.statements,
-        "noise": labels.noise,
         "infarction": labels.infarction_stages,
         "beats": labels.extra_systoles,
         "axis": labels.heart_axis,
     }
-    group = name.split(":")[0]
+    group, _, rest = name.partition(": ")
+    if group == "noise":  # kind by kind: of some recordings nobody knows the leads
+        return rest.partition(" in ")[0] in (labels.noise or {})
     return field[group] is not None if group in field else group in (labels.intervals or {})
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from heartllm.data.records import Labels
+from heartllm.data.questions import answer_to
+from heartllm.data.records import Entry, Labels
+from heartllm.data.templates import all_asked
 from heartllm.training.reading import (
     FIRST_POSITION,
     ReadingHead,
@@ -99,3 +103,26 @@ def test_findings_are_asked_for_in_the_templates_words() -> None:
     assert "lead aVR" in found["noise: static noise in aVR"][0]
     assert "above the normal range" in found["pr interval: above"][0]
     assert all(len(texts) == len(set(texts)) > 1 for texts in found.values())
+
+
+@pytest.mark.parametrize("milliseconds", [50.0, 105.0, 160.0, 340.0, 435.0, 500.0, 700.0, 1200.0])
+def test_targets_are_the_answers_to_the_questions_that_ask_for_them(milliseconds: float) -> None:
+    features = ("rr interval", "p duration", "pr interval", "qrs duration", "qt interval", "qt corrected")
+    labels = Labels(
+        statements={"sinus rhythm": 0.0},
+        noise={"baseline drift": frozenset({"I", "V6"}), "static noise": frozenset()},
+        infarction_stages=frozenset({"early stage of myocardial infarction"}),
+        extra_systoles=frozenset({"extrasystoles"}),
+        heart_axis="left axis deviation",
+        intervals=dict.fromkeys(features, milliseconds),
+    )
+    entry = Entry(record_id="1", patient_id="1", path=Path(), source="ptbxl", labels=labels)
+    asked = {one.text: one for one in all_asked()}
+    names = [f"{feature}: {side}" for feature in features for side in ("below", "above")]
+    names += ["noise: baseline drift in V6", "noise: static noise", "noise: burst noise", "noise: burst noise in II"]
+    names += ["statement: sinus rhythm", "statement: atrial fibrillation", "axis: normal heart axis"]
+    texts = wordings(names)
+    assert len(texts) >= len(names) - 1  # none asks for a P duration below its range
+    for name, (text, *_) in texts.items():
+        answer = answer_to(asked[text], entry)
+        assert target_row(labels, [name])[0] == {None: -1, ("no",): 0, ("yes",): 1}[answer], (name, answer)
