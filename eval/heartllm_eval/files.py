@@ -294,9 +294,9 @@ def _score(
             scored = [
                 score_system(system, requests[task], answers[task, system], chosen, progress=step) for system in systems
             ]
-        primary = next(
-            metric.name for name, metric in zip(about["metrics"], chosen, strict=True) if name == about["primary"]
-        )
+        # A record names the primary metric as it was computed; WordNet may have come or gone since.
+        asked = str(about["primary"]).replace("-nowordnet", "")
+        primary = next(metric.name for name, metric in zip(about["metrics"], chosen, strict=True) if name == asked)
         tasks[task] = {**about, "primary": primary}
         result = evaluate(
             task, requests[task], scored, chosen, slices=about["slices"], compare=primary, options=options

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +183,25 @@ def test_a_reference_may_be_one_text() -> None:
 def test_what_each_metric_is_for_is_known_without_loading_it() -> None:
     assert {name: kinds_of(name) for name in METRICS} == {name: get_metric(name).kind for name in METRICS}
     assert len(METRICS) >= 31
+
+
+@pytest.mark.usefixtures("fresh_metrics")
+def test_a_folder_scored_without_wordnet_is_scored_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from heartllm_eval import files
+    from heartllm_eval.metrics import wordnet
+    from heartllm_eval.scoring import Options
+
+    monkeypatch.setattr(wordnet, "_user_corpus", lambda: None)
+    monkeypatch.setenv("HEARTLLM_CACHE", str(tmp_path))
+    wordnet.load_wordnet.cache_clear()
+    asked, options = [request("sinus rhythm .")], Options(resamples=50)
+    (tmp_path / "said.jsonl").write_text(json.dumps({"id": asked[0].id, "prediction": "sinus rhythm"}) + "\n")
+    record = files.score_predictions(
+        tmp_path / "said.jsonl", asked, name="reports", metrics=["meteor.standard"], options=options, verbosity=0
+    )
+    files.write(record, tmp_path / "out")
+    files.write_answers(tmp_path / "out", "reports", asked, tmp_path / "said.jsonl")
+    for _ in range(2):
+        again = files.rescore(tmp_path / "out", options=options, verbosity=0)
+        assert again.tasks["reports"]["primary"] == "meteor-nowordnet.standard"
+        assert again.figures[0].value == record.figures[0].value
