@@ -39,7 +39,10 @@ def ask(
     name = f"{task.name}/{system.name}"
     mine = processes.share(task.requests, world)
     with SampleLog(output / task.name / system.name, world.rank) as log, cache:
-        pending = {request.id: request for request in mine if request.id not in log.done}
+        done = set(log.done)
+        if world.size == 1 and system.kind != "predictions":  # what failed at an earlier start may go well now
+            done -= {key for key, sample in log.done.items() if sample.prediction.error}
+        pending = {request.id: request for request in mine if request.id not in done}
         if len(pending) < len(mine):
             say.note(f"{name}: {len(mine) - len(pending):,} of {len(mine):,} are already answered")
         with say.bar(name, len(pending)) as step:

@@ -51,7 +51,7 @@ def shard_size(folder: Path) -> int:
 
 
 def answered(folder: Path) -> dict[str, Sample]:
-    """Id -> sample over all processes' files.
+    """Id -> sample over all processes' files; of several of one id the first that is no failure.
 
     samples.jsonl comes last: a file that process 0 has just removed was merged into it.
     """
@@ -59,7 +59,9 @@ def answered(folder: Path) -> dict[str, Sample]:
     for path in reversed(shards(folder)):
         with suppress(FileNotFoundError):
             for sample in read_samples(path):
-                found.setdefault(sample.request.id, sample)
+                known = found.get(sample.request.id)
+                if known is None or (known.prediction.error and not sample.prediction.error):
+                    found[sample.request.id] = sample
     return found
 
 

@@ -117,6 +117,26 @@ def test_a_finished_run_is_not_asked_again(spec: RunSpec) -> None:
     assert scores(stored(spec)) == before
 
 
+class Unreachable(Echo):
+    """Fails on the first twenty requests."""
+
+    def predict(self, requests: Sequence[Request], task: base.Task) -> Iterator[Prediction]:
+        for number, part in enumerate(super().predict(requests, task)):
+            yield Prediction(part.id, "", error="server down") if number < 20 else part
+
+
+def test_what_failed_is_asked_again_by_the_next_start(spec: RunSpec, tmp_path: Path) -> None:
+    whole = replace(spec, output=tmp_path / "whole")
+    run(whole, using(Echo()))
+    with pytest.raises(DataError, match="20 of 144 requests failed"):
+        run(spec, using(Unreachable()))
+    second = Echo()
+    assert run(spec, using(second)).status == "done"
+    assert len(second.asked) == 20
+    assert samples(spec).read_bytes() == samples(whole).read_bytes()
+    assert scores(stored(spec)) == scores(stored(whole))
+
+
 def test_a_run_continued_by_other_code_says_so(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heartllm_eval.provenance.source", lambda: {"commit": "a" * 40, "dirty": False})
     with pytest.raises(RuntimeError):
