@@ -104,6 +104,13 @@ def _request(row: Mapping[str, Any], place: str, kind: Kind | None) -> Request:
         raise DataError(str(error), where=place, remedy=REFERENCE_HELP) from None
 
 
+def _recorded(row: Mapping[str, Any], place: str) -> Request:
+    try:
+        return request_from_json(row)
+    except ValueError as error:
+        raise DataError(str(error), where=place, remedy="Run again in another folder.") from None
+
+
 def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -203,7 +210,7 @@ def read_run(
     requests: dict[str, list[Request]] = {}
     answers: dict[tuple[str, str], dict[str, Prediction]] = {}
     for task, about in tasks.items():
-        requests[task] = [request_from_json(row) for _, row in rows(folder / task / REQUESTS_FILE)]
+        requests[task] = [_recorded(row, place) for place, row in rows(folder / task / REQUESTS_FILE)]
         if requests_hash(requests[task]) != about["requests_hash"]:
             raise DataError(
                 "it is not what the run asked",

@@ -345,3 +345,13 @@ def test_a_bad_recording_fails_its_requests_only(checkpoint: str) -> None:
     assert all(found[request.id].error is None for request in good)
     assert all("short" in str(found[request.id].error) for request in bad)
     assert len(warnings) == 2  # one a recording
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("device", ["gpu0", "", "cpu:x", "cuda:999"])
+def test_a_device_that_is_not_there_is_told(device: str) -> None:
+    pytest.importorskip("torch")
+    base.check_device("cpu")
+    with pytest.raises(UsageError, match=f"--device: '{device}' cannot be used here") as caught:
+        base.check_device(device)
+    assert "\n" not in str(caught.value)

@@ -134,3 +134,15 @@ def test_a_run_without_scores_is_told(
     capsys.readouterr()
     assert command(monkeypatch, "tables", spec.output) == 1
     assert "no scores yet (status 'predicted')" in capsys.readouterr().err
+
+
+def test_damaged_requests_of_a_run_are_told(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(replace(spec, predict_only=True), lambda system, context: Echo())
+    (path,) = spec.output.glob("*/requests.jsonl")
+    path.write_text("{}\n", encoding="utf-8")
+    capsys.readouterr()
+    for name in ("score", "validate"):
+        assert command(monkeypatch, name, spec.output) == 1
+        assert f"error: {path}, line 1: a request needs a text 'id'" in capsys.readouterr().err

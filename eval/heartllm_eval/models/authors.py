@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heartllm.errors import UsageError
-from heartllm_eval.models.base import Context, Task
+from heartllm_eval.models.base import Context, Task, check_device
 from heartllm_eval.models.heartllm import CODES, ECG_MODES, HeartLLM
 from heartllm_eval.schema import Request, digest
 
@@ -75,6 +75,7 @@ class Authors(HeartLLM):
         self.context, self.ecg, self.base = context, ecg, base
         self.prompts = self._module.load_prompts(Path(prompts) if prompts else None)
         files = (Path(codec), Path(llm), Path(backbone))
+        check_device(context.device)
         self.responder = _model(files, self.prompts, leads, base, scale, dtype, context.device)
         self._codes = {}
         for note in self.responder.notes:

@@ -203,6 +203,25 @@ def check_arguments(kind: str, model_args: Mapping[str, str]) -> None:
             raise UsageError(f"{kind} needs {name!r}", where="--model_args", remedy=f"Add {name}=...")
 
 
+def check_device(device: str) -> None:
+    """Tries a device, before an adapter loads a model to it. Imports torch.
+
+    Raises:
+        UsageError: if torch does not know it, or cannot use it here.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        reason = str(error).strip().partition("\n")[0][:100].rstrip(".")
+        raise UsageError(
+            f"{device!r} cannot be used here ({reason})",
+            where="--device",
+            remedy="Choose cpu, or see what torch finds.",
+        ) from None
+
+
 def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapter:
     """Makes the adapter `kind`.
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from heartllm import __version__
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.metrics.option_ranking import rank_options
-from heartllm_eval.models.base import Context, Task
+from heartllm_eval.models.base import Context, Task, check_device
 from heartllm_eval.models.batching import longest_first
 from heartllm_eval.schema import Prediction, Request, digest
 from heartllm_eval.suite import Reader
@@ -50,6 +50,7 @@ class HeartLLM:
                 f"threads={threads!r}", where="--model_args", remedy="Write a whole number, as in threads=2."
             )
         self.context, self.ecg = context, ecg
+        check_device(context.device)
         self.responder = _responder(Path(checkpoint), context.device, int(threads) if threads else None)
         # Of the shuffled control an answer also depends on what else is asked.
         self.answers_version = ANSWERS_VERSION if ecg != "shuffled" else None

@@ -17,7 +17,7 @@ from typing import Any
 
 from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm_eval.metrics.option_ranking import rank_options
-from heartllm_eval.models.base import Context, Task
+from heartllm_eval.models.base import Context, Task, check_device
 from heartllm_eval.models.batching import longest_first
 from heartllm_eval.models.predictions import file_hash
 from heartllm_eval.models.prompting import Prompt, Prompter, failed, flag, number
@@ -68,6 +68,7 @@ class HuggingFace:
         count = None if threads is None else int(number("threads", threads, low=1, whole=True))
         use_chat = flag("chat", chat)
         local = _local_folder(model)
+        check_device(context.device)
         self.model, self.tokenizer = _load(model, revision, dtype, context.device, local=local is not None)
         if count is not None:
             import torch
