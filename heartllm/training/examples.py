@@ -31,7 +31,7 @@ from heartllm.language.vocabulary import Vocabulary
 from heartllm.training.loop import write_atomically
 from heartllm.training.reading import finding_names, target_row
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
