@@ -211,7 +211,11 @@ def test_prompts_can_be_shown_and_counted(folder: Path) -> None:
 
 def test_bad_models_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for name, told in ((str(tmp_path / "none"), "no such folder"), (str(tmp_path / "empty"), "no config.json")):
+    for name, told in (
+        (str(tmp_path / "none"), "no such folder"),
+        ("mistyped", "no such folder"),
+        (str(tmp_path / "empty"), "no config.json"),
+    ):
         with pytest.raises(UsageError, match=told):
             make(Path(name))
     with pytest.raises(UsageError, match="dtype='int3'"):

@@ -201,6 +201,9 @@ def check_arguments(kind: str, model_args: Mapping[str, str]) -> None:
     for name, part in parameters.items():
         if part.default is inspect.Parameter.empty and name not in model_args:
             raise UsageError(f"{kind} needs {name!r}", where="--model_args", remedy=f"Add {name}=...")
+    folder = model_args.get("checkpoint")
+    if folder is not None and not Path(folder).is_dir():
+        raise UsageError("no such folder", where=f"checkpoint={folder}", remedy="Name the folder of a checkpoint.")
 
 
 def check_device(device: str) -> None:

@@ -225,7 +225,8 @@ def _local_folder(model: str) -> Path | None:
                 remedy="Name a folder that transformers' save_pretrained has written.",
             )
         return path.resolve()
-    if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
+    # A bare name would send a mistyped folder to the hub, whose models are called org/name.
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise UsageError("no such folder", where=f"model={model}", remedy="Name a folder, or a hub model as org/name.")
     return None
 
