@@ -46,7 +46,8 @@ class AnswerCache:
         self._folder: Path | None = None
         if folder is not None and version is not None:
             program = provenance.versions()
-            told = json.dumps([kind, version, program["heartllm"], dict(description)], sort_keys=True, default=str)
+            parts = [kind, version, provenance.code_hash(), program, dict(description)]
+            told = json.dumps(parts, sort_keys=True, default=str)
             self._folder = folder / "answers" / digest(told, length=LENGTH)
 
     def __enter__(self) -> AnswerCache:

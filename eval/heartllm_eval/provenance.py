@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,18 @@ def source() -> dict[str, Any]:
     if git("ls-files", "--error-unmatch", here.name) is None:
         return {}
     return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 over the files of both packages as they lie on disk: another program may answer otherwise."""
+    import heartllm
+
+    total = hashlib.sha256()
+    for package in (Path(heartllm.__file__).parent, Path(__file__).parent):
+        for path in sorted(part for kind in ("*.py", "*.toml", "*.csv") for part in package.rglob(kind)):
+            total.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()
 
 
 def earlier_code(before: Mapping[str, Any]) -> list[dict[str, Any]]:

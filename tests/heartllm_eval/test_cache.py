@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from heartllm_eval import provenance
 from heartllm_eval.cache import AnswerCache
 from heartllm_eval.models import base
 from heartllm_eval.planning import RunSpec
@@ -103,6 +104,16 @@ def test_another_model_generation_or_recording_of_the_same_name_is_asked(tmp_pat
     ):
         with store:
             assert store.find(REQUESTS[0], task) is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("code_hash", "edited"), ("versions", {"torch": "99"})])
+def test_another_program_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str | dict[str, str]
+) -> None:
+    fill(tmp_path)
+    monkeypatch.setattr(provenance, name, lambda: value)
+    with cache(tmp_path, Cached()) as store:
+        assert store.find(REQUESTS[0], TASK) is None
 
 
 def test_failures_and_models_without_a_version_are_not_kept(tmp_path: Path) -> None:
