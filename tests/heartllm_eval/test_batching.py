@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heartllm.errors import DataError
@@ -23,6 +23,7 @@ class Memory:
         return [f"answer {item}" for item in batch]
 
 
+@settings(max_examples=20)  # each failure collects garbage, which is slow in a process that holds much
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=60), st.integers(1, 64), st.integers(10, 80))
 def test_auto_answers_everything_once_and_in_order(items: list[int], size: int, limit: int) -> None:
     memory, told = Memory(limit), list[str]()
