@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 # One recording in ten is the synthetic hospital's test split, which is what the suites ask about. No training uses this seed.
-DEMO_RECORDINGS ?= 1500
+DEMO_RECORDINGS ?= 1000
 DEMO_SEED ?= 2026
 DEMO ?= .cache/demo
 CHECKPOINT ?= reports/reference/checkpoint
