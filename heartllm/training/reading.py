@@ -21,8 +21,9 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heartllm.data.question_views import NORMAL_RANGES, range_of
+from heartllm.data.question_views import NORMAL_RANGES, is_certain, range_of
 from heartllm.data.records import Labels
+from heartllm.data.statements import BY_NAME
 from heartllm.data.templates import all_asked
 from heartllm.ecg.recording import LEADS
 
@@ -45,6 +46,15 @@ def findings(labels: Labels) -> dict[str, bool]:
             where = range_of(name, value)
             facts |= {f"{name}: {side}": where.startswith(side) for side in ("below", "above")}
     return facts
+
+
+def uncertain(labels: Labels) -> set[str]:
+    """The findings to which ECG-QA's yes/no question has the answer "not sure"."""
+    return {
+        f"statement: {name}"
+        for name, likelihood in (labels.statements or {}).items()
+        if name in BY_NAME and BY_NAME[name].diagnostic and not is_certain(likelihood)
+    }
 
 
 def labelled(labels: Labels, name: str) -> bool:
@@ -99,12 +109,10 @@ def finding_names(labels: Iterable[Labels], minimum: int) -> list[str]:
 
 
 def target_row(labels: Labels, names: list[str]) -> npt.NDArray[np.int8]:
-    """(F,) int8: 1 yes, 0 no, UNLABELLED."""
-    facts = findings(labels)
-    return np.array(
-        [int(facts.get(name, False)) if labelled(labels, name) or name in facts else UNLABELLED for name in names],
-        np.int8,
-    )
+    """(F,) int8: 1 yes, 0 no, UNLABELLED where nothing is known or ECG-QA's answer is "not sure"."""
+    facts, unsure = findings(labels), uncertain(labels)
+    known = [(labelled(labels, name) or name in facts) and name not in unsure for name in names]
+    return np.array([int(facts.get(name, False)) if k else UNLABELLED for name, k in zip(names, known)], np.int8)
 
 
 class ReadingHead(nn.Module):
