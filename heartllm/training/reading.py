@@ -112,7 +112,9 @@ def target_row(labels: Labels, names: list[str]) -> npt.NDArray[np.int8]:
     """(F,) int8: 1 yes, 0 no, UNLABELLED where nothing is known or ECG-QA's answer is "not sure"."""
     facts, unsure = findings(labels), uncertain(labels)
     known = [(labelled(labels, name) or name in facts) and name not in unsure for name in names]
-    return np.array([int(facts.get(name, False)) if k else UNLABELLED for name, k in zip(names, known)], np.int8)
+    return np.array(
+        [int(facts.get(name, False)) if k else UNLABELLED for name, k in zip(names, known, strict=True)], np.int8
+    )
 
 
 class ReadingHead(nn.Module):
