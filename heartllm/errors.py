@@ -43,6 +43,16 @@ class CheckpointError(DataError):
     """A checkpoint or token store is incomplete, altered, or does not fit what it is used with."""
 
 
+def missing_package(error: ModuleNotFoundError) -> HeartLLMError | None:
+    """What to tell somebody whose install lacks a package; None where a module of ours is missing, a defect."""
+    package = (error.name or "").split(".")[0]
+    if package in ("heartllm", "heartllm_eval", ""):
+        return None
+    return HeartLLMError(
+        f"the package {package!r} is not installed", remedy="Install it with: pip install 'heartllm[all]'"
+    )
+
+
 def run_command_line(app: Callable[[], object]) -> None:
     """Runs a command-line program and turns our errors into one line and an exit code.
 
@@ -54,14 +64,11 @@ def run_command_line(app: Callable[[], object]) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package in ("heartllm", "heartllm_eval", ""):
+        missing = missing_package(error)
+        if missing is None:
             raise
-        print(
-            f"error: the package {package!r} is not installed. Install it with: pip install 'heartllm[all]'",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        print(f"error: {missing}", file=sys.stderr)
+        sys.exit(missing.exit_code)
     except KeyboardInterrupt:
         print("interrupted. What was done is kept; the same command continues it.", file=sys.stderr)
         sys.exit(130)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heartllm.errors import CheckpointError, DataError, HeartLLMError, UsageError, run_command_line
+from heartllm.errors import CheckpointError, DataError, HeartLLMError, UsageError, missing_package, run_command_line
 
 
 def test_a_message_names_place_fault_and_remedy() -> None:
@@ -43,6 +43,7 @@ def test_defects_of_ours_are_not_hidden() -> None:
 
     with pytest.raises(ModuleNotFoundError):
         run_command_line(app)
+    assert missing_package(ModuleNotFoundError("x", name="heartllm.nothing")) is None
 
 
 def test_every_error_is_caught_as_ours() -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import DataError, HeartLLMError, UsageError
 from heartllm_eval.models import base
 from heartllm_eval.models.controls import Constant, Gold, Majority
 from heartllm_eval.models.heartllm import HeartLLM, _responder, by_recording, shuffled_recordings
@@ -355,3 +355,13 @@ def test_a_device_that_is_not_there_is_told(device: str) -> None:
     with pytest.raises(UsageError, match=f"--device: '{device}' cannot be used here") as caught:
         base.check_device(device)
     assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_without_its_packages_is_told(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
+    where = {"checkpoint": str(tmp_path)}
+    base.create("heartllm", where, base.Context(FakeWorkspace(), device="cpu"))  # the fake responder needs none
+    with pytest.raises(HeartLLMError, match=r"^the package 'torch' is not installed\. Install it with: pip install"):
+        base.create("heartllm", where, base.Context(FakeWorkspace(), device="cuda"))

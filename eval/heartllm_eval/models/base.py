@@ -33,7 +33,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from heartllm.errors import UsageError
+from heartllm.errors import UsageError, missing_package
 from heartllm_eval.metrics import needs_option_scores
 from heartllm_eval.models.batching import Batches
 from heartllm_eval.requests import Workspace, build_requests
@@ -207,11 +207,13 @@ def check_arguments(kind: str, model_args: Mapping[str, str]) -> None:
 
 
 def check_device(device: str) -> None:
-    """Tries a device, before an adapter loads a model to it. Imports torch.
+    """Tries a device, before an adapter loads a model to it. Imports torch, but not for the CPU, which is always there.
 
     Raises:
         UsageError: if torch does not know it, or cannot use it here.
     """
+    if device == "cpu":
+        return
     import torch
 
     try:
@@ -230,6 +232,10 @@ def create(kind: str, model_args: Mapping[str, str], context: Context) -> Adapte
 
     Raises:
         UsageError: for arguments that it does not take or lacks.
+        HeartLLMError: if it needs a package that is not installed, such as torch.
     """
     check_arguments(kind, model_args)
-    return adapter_class(kind)(context, **model_args)
+    try:
+        return adapter_class(kind)(context, **model_args)
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from None
