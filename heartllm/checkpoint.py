@@ -24,6 +24,7 @@ from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.config import dumps, load
 from heartllm.errors import CheckpointError
 from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained, load_backbone
+from heartllm.language.text_side import TextSide
 from heartllm.language.vocabulary import Vocabulary, load_text_tokenizer
 
 SCHEMA = 1
@@ -191,6 +192,12 @@ def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
     model = new_language(config, load_text_tokenizer(folder / "text"))
     _load_weights(model, folder / "language.safetensors", _kept(model, config))
     return model.eval(), config
+
+
+def load_text_side(folder: Path) -> TextSide:
+    """The language model of a checkpoint (normally a blind one) as a reader of text; the checkpoint is verified."""
+    fingerprint = verify(folder)
+    return TextSide(load_language(folder)[0], fingerprint)
 
 
 def new_language(config: CheckpointConfig, tokenizer: Any, seed: int = 0) -> ECGLanguageModel:

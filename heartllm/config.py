@@ -102,6 +102,15 @@ def load(kind: type[T], path: Path) -> T:
     return from_dict(kind, read_toml(path), where=path)
 
 
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says: tables are merged key by key, anything else is replaced."""
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The plain dictionary of a configuration dataclass; None values are left out (TOML has none)."""
     return {

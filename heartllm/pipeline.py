@@ -45,7 +45,7 @@ from heartllm.language.vocabulary import train_text_tokenizer
 from heartllm.recipe import QuestionSettings, Recipe
 from heartllm.training.examples import Examples, example_fingerprint, write_examples
 from heartllm.training.language import LanguageRecipe, train_language
-from heartllm.training.tokenizer import Waveforms, cache_waveforms, reconstruction_figures, train_codec
+from heartllm.training.tokenizer import Waveforms, cache_waveforms, reconstruction_figures, train_fsq
 
 Say = Callable[[str], object]
 
@@ -88,7 +88,8 @@ def tokenizer_stage(
         return waveforms
 
     train, valid = read("train", datasets), read("valid", datasets[:1])
-    codec, _ = train_codec(recipe.tokenizer, train, valid, out / "run")
+    how = recipe.tokenizer
+    codec, _ = train_fsq(how.codec, how.loop, train, valid, out / "run", batch=how.batch, crop=how.crop)
     figures = reconstruction_figures(codec, valid)
     say("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     save_codec(codec, out)

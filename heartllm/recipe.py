@@ -1,14 +1,21 @@
-"""A recipe: every setting of the three stages, as TOML. `recipes/tiny.toml` is the one of the reference checkpoint."""
+"""A recipe: every setting of the three stages, as TOML. `recipes/tiny.toml` is the one of the reference checkpoint.
+
+A recipe may be another one with a few changes. It then begins with `base = "tiny"`, the name of a bundled recipe, or
+with a path relative to its own folder (`base = "mine.toml"`), and holds only what differs: tables are merged key by
+key, lists and values replaced.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from heartllm.config import from_dict, load
+from heartllm.config import from_dict, merge, read_toml
 from heartllm.errors import UsageError
 from heartllm.language.model import LanguageConfig
+from heartllm.training.frontends import FrontEndRecipe, frontend_recipe
 from heartllm.training.language import LanguageRecipe
 from heartllm.training.loop import LoopConfig
 from heartllm.training.objective import Weights
@@ -46,7 +53,15 @@ class QuestionSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All three stages. `repeat` says how often a dataset's recordings come up in one pass, as "name=3"."""
+    """All three stages.
+
+    Attributes:
+        repeat: how often a dataset's recordings come up in one pass, as "name=3".
+        views: tokenisations of each training recording.
+        pretrain: whether there is a forecasting stage; without it tuning starts from the front-end.
+        frontend: what the language model is fed, the codec's codes unless the recipe says otherwise; see
+            `heartllm.training.frontends`.
+    """
 
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     language: LanguageConfig = field(default_factory=LanguageConfig)
@@ -57,6 +72,8 @@ class Recipe:
     tuning: LanguageRecipe = field(default_factory=lambda: LanguageRecipe(loop=LoopConfig(steps=1000)))
     views: int = 4
     repeat: tuple[str, ...] = ()
+    pretrain: bool = True
+    frontend: FrontEndRecipe = field(default_factory=lambda: frontend_recipe({}, TokenizerRecipe(), "recipe"))
 
     def repeats(self) -> dict[str, int]:
         """Dataset name -> appearances in one pass."""
@@ -70,19 +87,48 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe by bundled name ("tiny") or by path of a TOML file."""
-    bundled = resources.files("heartllm").joinpath("recipes", f"{name}.toml")
-    path = Path(name) if name.endswith(".toml") or not bundled.is_file() else Path(str(bundled))
+    """A recipe by bundled name ("tiny") or by path of a TOML file.
+
+    Raises:
+        UsageError: naming the file and the key, also where they are those of a base.
+    """
+    return _build(*_read(_find(name, Path(), "--recipe"), ()))
+
+
+def _bundled(name: str) -> Path:
+    return Path(str(resources.files("heartllm").joinpath("recipes", f"{name}.toml")))
+
+
+def _find(name: str, folder: Path, where: str) -> Path:
+    path = folder / name if name.endswith(".toml") or not _bundled(name).is_file() else _bundled(name)
     if not path.is_file():
-        known = sorted(
-            item.name[:-5]
-            for item in resources.files("heartllm").joinpath("recipes").iterdir()
-            if item.name.endswith(".toml")
-        )
-        raise UsageError(
-            f"no recipe {name!r}", where="--recipe", remedy=f"Bundled: {', '.join(known)}; or give a TOML file."
-        )
-    return load(Recipe, path)
+        known = ", ".join(sorted(item.stem for item in _bundled("").parent.glob("*.toml")))
+        raise UsageError(f"no recipe {name!r}", where=where, remedy=f"Bundled: {known}; or give a TOML file.")
+    return path
 
 
-__all__ = ["QuestionSettings", "Recipe", "from_dict", "load_recipe"]
+def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
+    """The keys of a recipe over those of its bases. Each base is checked by itself, so that errors name its file."""
+    if path.resolve() in above:
+        loop = " -> ".join(part.name for part in (*above, path))
+        raise UsageError(f"recipes are based on each other ({loop})", where=path, remedy="Break the loop.")
+    values = read_toml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values, path
+    if not isinstance(base, str):
+        raise UsageError("is not a string", where=f"{path}: base", remedy="Name a bundled recipe or a TOML file.")
+    below, source = _read(_find(base, path.parent, f"{path}: base"), (*above, path.resolve()))
+    _build(below, source)
+    return merge(below, values), path
+
+
+def _build(values: dict[str, Any], path: Path) -> Recipe:
+    table = values.get("frontend", {})
+    if not isinstance(table, dict):
+        raise UsageError("is not a table", where=f"{path}: frontend", remedy='Write [frontend] and kind = "...".')
+    recipe = from_dict(Recipe, {key: value for key, value in values.items() if key != "frontend"}, where=path)
+    return replace(recipe, frontend=frontend_recipe(table, recipe.tokenizer, path))
+
+
+__all__ = ["QuestionSettings", "Recipe", "load_recipe"]

@@ -61,10 +61,11 @@ class Codec(nn.Module):
 
     lead_scale: Tensor
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: CodecConfig, latent: int | None = None) -> None:
+        """Args: latent: numbers between encoder and decoder, where they are not those of the quantiser's digits."""
         super().__init__()
         self.config = config
-        latent = len(config.levels)
+        latent = latent or len(config.levels)
         self.fsq = FSQ(config.levels, config.fsq)
         if config.network == "plain":
             self.encoder: nn.Module = PlainEncoder(latent)
@@ -110,11 +111,7 @@ class Codec(nn.Module):
         Raises:
             DataError: if the signal holds NaN or infinity, which would otherwise become arbitrary codes.
         """
-        if not torch.isfinite(signal).all():
-            raise DataError(
-                "the signal holds NaN or infinite samples",
-                remedy="Read it with a NaN policy (interpolate) or leave it out.",
-            )
+        check_finite(signal)
         with torch.autocast(signal.device.type, enabled=False):
             return self.fsq(self.encoder(self.to_network(signal.float())[0]))[1]
 
@@ -126,6 +123,15 @@ class Codec(nn.Module):
         """
         with torch.autocast(self.lead_scale.device.type, enabled=False):
             return self.to_millivolt(self.decoder(self.fsq.values(index)))[..., :samples]
+
+
+def check_finite(signal: Tensor) -> None:
+    """Raises a DataError for a signal with NaN or infinity, which would otherwise become arbitrary codes."""
+    if not torch.isfinite(signal).all():
+        raise DataError(
+            "the signal holds NaN or infinite samples",
+            remedy="Read it with a NaN policy (interpolate) or leave it out.",
+        )
 
 
 def code_count(samples: int) -> int:

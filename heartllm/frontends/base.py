@@ -24,7 +24,8 @@ class FrontEnd(nn.Module):
 
     Attributes:
         kind: its name in recipes and checkpoints.
-        config: a frozen dataclass that rebuilds it.
+        config_type: the frozen dataclass of its settings; `type(front)(front.config)` rebuilds it without its weights.
+        config: its settings.
         codes: size of the vocabulary of a discrete front-end; None for a continuous one.
         width: numbers a position of a continuous front-end; None for a discrete one.
         positions: N, the most that a 10 s recording takes of the language model's context.
@@ -32,10 +33,16 @@ class FrontEnd(nn.Module):
     """
 
     kind: ClassVar[str]
+    config_type: ClassVar[type]
     config: Any
     codes: int | None
     width: int | None
     positions: int
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of a code's digits, least significant first; empty where codes are names and not numbers."""
+        return ()
 
     @property
     def bits(self) -> float:
@@ -50,6 +57,9 @@ class FrontEnd(nn.Module):
         """(B, 12, 5000) mV at 500 Hz -> (B, N) int64 codes, or (B, N, width) float32 values.
 
         Runs in float32 without gradients. A discrete front-end whose ECGs differ in length fills up with -1 behind.
+
+        Raises:
+            DataError: for NaN or infinite samples.
         """
 
     def soft_input(self, hidden: int) -> nn.Module:
@@ -57,6 +67,7 @@ class FrontEnd(nn.Module):
 
         Its `forward(values, text_rows)` takes values (B, N, width) and the text rows (V, hidden) of the embedding table
         and returns (B, N, hidden). It trains with the language model and is kept in the checkpoint beside it.
+        It treats positions one by one: training leaves out some at the front, and short ones are padded with zeros.
 
         Raises:
             NotImplementedError: for a discrete front-end, whose codes are rows of the vocabulary.

@@ -41,6 +41,7 @@ class LoopConfig:
         save_seconds: seconds between saves of the state.
         seed: of everything drawn.
         threads: CPU threads.
+        device: where to train, "cuda" for one; the CPU where None. `heartllm ... --device` sets it.
     """
 
     steps: int
@@ -53,6 +54,7 @@ class LoopConfig:
     save_seconds: float = 120.0
     seed: int = 0
     threads: int = 1
+    device: str | None = None
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -248,7 +250,7 @@ def fit(
     fingerprint: str = "",
     title: str = "training",
 ) -> list[dict[str, Any]]:
-    """Trains `model` in place and returns the log, one dictionary a line of `folder/log.jsonl`.
+    """Trains `model` in place, on `config.device`, and returns the log, one dictionary a line of `folder/log.jsonl`.
 
     Args:
         loss: step -> named losses; the one called "loss" is minimised.
@@ -262,6 +264,8 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
+    if config.device:
+        model.to(config.device)
     run = _Run(model, config, folder, fingerprint)
     saved = time.perf_counter()
     columns = (
@@ -294,5 +298,7 @@ def fit(
     if run.best_weights is not None:
         model.load_state_dict(run.best_weights, strict=False)
     model.eval()
+    if config.device:
+        model.cpu()
     run.state_path.unlink(missing_ok=True)
     return run.log

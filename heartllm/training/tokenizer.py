@@ -1,4 +1,4 @@
-"""Stage 1: train the codec to reconstruct ECGs from their codes.
+"""Stage 1: train the codec to reconstruct ECGs from their codes, or without any (the front-end `continuous`).
 
 Waveforms are read once into a memory-mapped file of int16 microvolts; batches are random crops of it.
 """
@@ -6,22 +6,26 @@ Waveforms are read once into a memory-mapped file of int16 microvolts; batches a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.config import dumps
 from heartllm.ecg.recording import Recording
+from heartllm.frontends.continuous import Continuous, ContinuousConfig
+from heartllm.frontends.fsq import FSQCodes
 from heartllm.training.loop import LoopConfig, fit
 
 MICROVOLT = 1000.0  # int16 steps in a millivolt
 Waveforms = npt.NDArray[np.int16]  # (R, 12, T) microvolts, usually memory-mapped
+Reconstruct = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # network input -> the same again, and codes if any
 
 
 @dataclass(frozen=True)
@@ -62,65 +66,118 @@ def lead_deviations(waveforms: Waveforms, limit: int = 400) -> Tensor:
     return torch.from_numpy(np.sqrt((deviations**2).mean(0)).astype(np.float32))
 
 
-def train_codec(
-    recipe: TokenizerRecipe, train: Waveforms, valid: Waveforms, folder: Path
-) -> tuple[Codec, list[Mapping[str, float]]]:
-    """Trains a codec; the monitored figure is the validation error in the network's own scale.
+def train_fsq(
+    config: CodecConfig,
+    loop: LoopConfig,
+    train: Waveforms,
+    valid: Waveforms,
+    folder: Path,
+    *,
+    reports: Sequence[str | None] | None = None,
+    text: object | None = None,
+    batch: int = 24,
+    crop: int = 1280,
+) -> tuple[FSQCodes, list[dict[str, Any]]]:
+    """Trains the codec; the monitored figure is the validation error in the network's own scale.
 
     Returns:
         The codec in evaluation mode, and the log.
     """
-    torch.manual_seed(recipe.loop.seed)
-    codec = Codec(recipe.codec)
+    torch.manual_seed(loop.seed)
+    codec = FSQCodes(config)
+    mark = dumps(TokenizerRecipe(config, loop, batch, crop))
+    return codec, _train(codec, codec, codec, loop, train, valid, folder, batch, crop, mark)
+
+
+def train_continuous(
+    config: ContinuousConfig,
+    loop: LoopConfig,
+    train: Waveforms,
+    valid: Waveforms,
+    folder: Path,
+    *,
+    reports: Sequence[str | None] | None = None,
+    text: object | None = None,
+    batch: int = 24,
+    crop: int = 1280,
+) -> tuple[Continuous, list[dict[str, Any]]]:
+    """Trains the codec's networks as an autoencoder without a quantiser, in the same way as the codec."""
+    torch.manual_seed(loop.seed)
+    front = Continuous(config)
+    mark = dumps(config) + dumps(TokenizerRecipe(config.codec, loop, batch, crop))
+    return front, _train(front, front.codec, front, loop, train, valid, folder, batch, crop, mark)
+
+
+def _train(
+    model: nn.Module,
+    codec: Codec,
+    reconstruct: Reconstruct,
+    loop: LoopConfig,
+    train: Waveforms,
+    valid: Waveforms,
+    folder: Path,
+    batch: int,
+    crop: int,
+    mark: str,
+) -> list[dict[str, Any]]:
+    """Trains `model` to reconstruct random crops in the scale of `codec`."""
     codec.lead_scale.copy_(lead_deviations(train))
 
     def loss(step: int) -> Mapping[str, Tensor]:
-        draw = np.random.default_rng((recipe.loop.seed, step))
-        rows = draw.integers(len(train), size=recipe.batch)
-        starts = draw.integers(train.shape[2] - recipe.crop + 1, size=recipe.batch)
-        x, _ = codec.to_network(millivolts(train, rows, starts, recipe.crop))
-        reconstruction, _ = codec(x)
+        draw = np.random.default_rng((loop.seed, step))
+        rows = draw.integers(len(train), size=batch)
+        starts = draw.integers(train.shape[2] - crop + 1, size=batch)
+        x, _ = codec.to_network(millivolts(train, rows, starts, crop).to(codec.lead_scale.device))
+        reconstruction, _ = reconstruct(x)
         return {"loss": torch.mean((reconstruction - x) ** 2)}
 
     def evaluate() -> Mapping[str, float]:
-        return reconstruction_figures(codec, valid[: min(160, len(valid))])
+        return reconstruction_figures(codec, valid[: min(160, len(valid))], reconstruct=reconstruct)
 
-    digest = hashlib.sha256(f"{dumps(recipe)}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}".encode())
-    log: list[Mapping[str, float]] = list(
-        fit(
-            codec,
-            loss=loss,
-            config=recipe.loop,
-            folder=folder,
-            evaluate=evaluate,
-            fingerprint=digest.hexdigest(),
-            title="codec",
-        )
+    digest = hashlib.sha256(f"{mark}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}".encode())
+    return fit(
+        model,
+        loss=loss,
+        config=loop,
+        folder=folder,
+        evaluate=evaluate,
+        fingerprint=digest.hexdigest(),
+        title="codec",
     )
-    return codec, log
 
 
 @torch.no_grad()
-def reconstruction_figures(codec: Codec, waveforms: Waveforms, batch: int = 8) -> dict[str, float]:
-    """Error in the network's scale ("loss"), median RMSE in mV, mean correlation a lead, codes used and perplexity."""
+def reconstruction_figures(
+    codec: Codec, waveforms: Waveforms, batch: int = 8, *, reconstruct: Reconstruct | None = None
+) -> dict[str, float]:
+    """Error in the network's scale ("loss"), median RMSE in mV, mean correlation a lead, codes used and perplexity.
+
+    Args:
+        reconstruct: what to measure in the scale of `codec`; the codec itself where None.
+    """
     squared, rmse, correlation = [], [], []
     counts = torch.zeros(codec.codes, dtype=torch.int64)
     for first in range(0, len(waveforms), batch):
         rows = np.arange(first, min(first + batch, len(waveforms)))
-        signal = millivolts(waveforms, rows, np.zeros_like(rows), waveforms.shape[2])
+        signal = millivolts(waveforms, rows, np.zeros_like(rows), waveforms.shape[2]).to(codec.lead_scale.device)
         x, moments = codec.to_network(signal)
-        output, index = codec(x)
-        counts += torch.bincount(index.flatten(), minlength=codec.codes)
+        output, index = (reconstruct or codec)(x)
+        if index is not None:
+            counts += torch.bincount(index.flatten(), minlength=codec.codes).cpu()
         squared.append(((output - x) ** 2).mean((1, 2)))
         decoded = codec.to_millivolt(output, moments)
         rmse.append(((decoded - signal) ** 2).mean(-1).sqrt())
         a, b = decoded - decoded.mean(-1, keepdim=True), signal - signal.mean(-1, keepdim=True)
         correlation.append((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)).clamp_min(1e-6))
-    share = counts[counts > 0] / counts.sum()
-    return {
+    figures = {
         "loss": float(torch.cat(squared).mean()),
         "rmse_mv": float(torch.cat(rmse).median()),
         "correlation": float(torch.cat(correlation).mean()),
-        "codes_used": float((counts > 0).sum()),
-        "perplexity": float(torch.exp(-(share * share.log()).sum())),
     }
+    if counts.any():
+        share = counts[counts > 0] / counts.sum()
+        figures |= {
+            "codes_used": float((counts > 0).sum()),
+            "perplexity": float(torch.exp(-(share * share.log()).sum())),
+        }
+    return figures

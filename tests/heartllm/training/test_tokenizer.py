@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError
+from heartllm.frontends.continuous import ContinuousConfig
 from heartllm.training import tokenizer
 from heartllm.training.loop import LoopConfig
 from heartllm.training.tokenizer import (
@@ -23,7 +25,8 @@ from heartllm.training.tokenizer import (
     lead_deviations,
     millivolts,
     reconstruction_figures,
-    train_codec,
+    train_continuous,
+    train_fsq,
 )
 
 RECIPE = TokenizerRecipe(
@@ -40,6 +43,12 @@ def waves(count: int, samples: int = 640, seed: int = 0) -> Waveforms:
     time = np.arange(samples) / 500
     frequency, gain = rng.uniform(1, 4, (count, 1, 1)), rng.uniform(0.2, 1.0, (count, 12, 1))
     return np.round(1000 * gain * np.sin(2 * np.pi * frequency * time)).astype(np.int16)
+
+
+def train_codec(
+    recipe: TokenizerRecipe, train: Waveforms, valid: Waveforms, folder: Path
+) -> tuple[Codec, list[dict[str, Any]]]:
+    return train_fsq(recipe.codec, recipe.loop, train, valid, folder, batch=recipe.batch, crop=recipe.crop)
 
 
 def weights(codec: Codec) -> dict[str, torch.Tensor]:
@@ -126,7 +135,7 @@ def test_early_stop_keeps_the_best_weights(tmp_path: Path, monkeypatch: pytest.M
     told = iter([3.0, 1.0, 2.0, 2.0])
     seen: list[dict[str, torch.Tensor]] = []
 
-    def figures(codec: Codec, waveforms: Waveforms) -> Mapping[str, float]:
+    def figures(codec: Codec, waveforms: Waveforms, **options: object) -> Mapping[str, float]:
         seen.append(weights(codec))
         return {"loss": next(told)}
 
@@ -155,3 +164,14 @@ def test_figures_agree_with_plain_formulas() -> None:
     assert figures["correlation"] == pytest.approx(float(np.mean(correlation)), rel=1e-3, abs=1e-4)
     assert figures["codes_used"] == (counts > 0).sum()
     assert figures["perplexity"] == pytest.approx(float(np.prod(share**-share)), rel=1e-5)
+
+
+def test_the_autoencoder_learns_without_codes(tmp_path: Path) -> None:
+    config = ContinuousConfig(RECIPE.codec, width=5)
+    loop = replace(RECIPE.loop, steps=30)
+    front, log = train_continuous(config, loop, waves(6), waves(2, seed=1), tmp_path, batch=2, crop=160)
+    assert log[-1]["valid_loss"] < 0.9 * log[0]["valid_loss"]
+    assert "valid_codes_used" not in log[-1]
+    values = front.encode(millivolts(waves(2), np.arange(2), np.zeros(2, np.int64), 640))
+    assert values.shape == (2, 40, 5)
+    assert values.dtype == torch.float32
