@@ -13,7 +13,8 @@ Departures, each of them for one footing with the other systems:
   positions like every other system; the text prefix describes each lead.
 - The language model is not frozen: it trains as it does for every other system (a small one starts from nothing).
 - Prototypes are normalised (LayerNorm) before keys and values. A table that starts from nothing is noise of deviation
-  0.02, under which all attention would begin, and stay for long, as a plain mean.
+  0.02, under which all attention would begin, and stay for long, as a plain mean. For the same reason soft tokens have
+  the scale of the table (root mean square of its rows), as every other system's have.
 - Statistics are those of the signal in mV; the released code takes them after normalisation, where they say little, and
   counts lag 0 among the top lags. Lags here are peaks of the autocorrelation beyond 0.2 s.
 - The head that forecasts values falls away: the language model answers in text.
@@ -156,6 +157,8 @@ class Reprogramming(nn.Module):
         self.key = nn.Linear(hidden, inner)
         self.value = nn.Linear(hidden, inner)
         self.out = nn.Linear(inner, hidden)
+        nn.init.normal_(self.out.weight, std=inner**-0.5)
+        nn.init.zeros_(self.out.bias)
 
     def prototypes(self, text_rows: Tensor) -> Tensor:
         """(V, hidden) rows -> (V', hidden) text prototypes. The rows themselves get no gradient, as in the paper."""
@@ -180,7 +183,8 @@ class Reprogramming(nn.Module):
             heads(self.value(prototypes)).expand(len(values), -1, -1, -1),
             dropout_p=self.config.dropout if self.training else 0.0,
         )
-        return self.out(attended.transpose(1, 2).flatten(2))
+        scale = text_rows.detach().float().square().mean().sqrt()
+        return self.out(attended.transpose(1, 2).flatten(2)) * scale
 
 
 def describe(signal: npt.NDArray[np.float64], config: TimeLLMConfig) -> str:

@@ -67,7 +67,8 @@ def test_reprogramming_is_attention_over_prototypes_written_out() -> None:
         q = module.query(module.patch(values))[..., part]
         k, v = module.key(prototypes)[:, part], module.value(prototypes)[:, part]
         out.append(torch.softmax(q @ k.T / math.sqrt(4), -1) @ v)
-    torch.testing.assert_close(module(values, rows), module.out(torch.cat(out, -1)), atol=1e-5, rtol=1e-4)
+    expected = module.out(torch.cat(out, -1)) * rows.square().mean().sqrt()
+    torch.testing.assert_close(module(values, rows), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_positions_do_not_see_each_other_and_the_table_gets_no_gradient() -> None:
