@@ -14,6 +14,7 @@ from heartllm_eval.processes import World
 from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
 from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
 from heartllm_eval.scoring import Options
+from heartllm_eval.shift import Shift
 from heartllm_eval.suite import Suite
 from heartllm_eval.systems import MODEL as MODEL
 from heartllm_eval.systems import System as System
@@ -41,6 +42,7 @@ class RunSpec:
     controls: bool = False
     control_names: tuple[str, ...] | None = None
     blind: Path | None = None
+    perturb: tuple[str, ...] = ()
     predict_only: bool = False
     options: Options = field(default_factory=Options)
     verbosity: int = 1
@@ -48,13 +50,23 @@ class RunSpec:
 
 
 def plan(spec: RunSpec, workspace: Workspace) -> dict[str, list[Request]]:
-    """The requests of every task, after `--limit`."""
+    """The requests of every task, after `--limit`; their recordings are those that a workspace's shift is for."""
     limit = parse_limit(spec.limit) if spec.limit is not None else None
     planned = {}
     for suite in spec.suites:
         requests = build_requests(suite, workspace)
         planned[suite.name] = requests if limit is None else limit_requests(requests, limit, spec.seed)
+        workspace.ask_about(planned[suite.name])
     return planned
+
+
+def shift_of(spec: RunSpec) -> Shift:
+    """What `--perturb` does; its noise is drawn from the run's seed.
+
+    Raises:
+        UsageError: for a perturbation that does not exist.
+    """
+    return Shift.of(spec.perturb, spec.seed)
 
 
 def systems_of(spec: RunSpec, warn: Callable[[str], None]) -> list[System]:
@@ -66,7 +78,9 @@ def systems_of(spec: RunSpec, warn: Callable[[str], None]) -> list[System]:
 
 def configuration(spec: RunSpec, planned: Mapping[str, Sequence[Request]], systems: Sequence[System]) -> dict[str, Any]:
     """What decides samples and scores; a run folder is continued only by the same."""
+    shifted = {"perturb": list(shift_of(spec).texts)} if spec.perturb else {}
     return {
+        **shifted,
         "systems": {system.name: {"kind": system.kind, "model_args": dict(system.model_args)} for system in systems},
         "limit": spec.limit,
         "seed": spec.seed,
@@ -87,7 +101,7 @@ def describe_tasks(
     """
     return {
         suite.name: {
-            "title": suite.caption,
+            "title": ", perturbed: ".join(filter(None, (suite.caption, ", ".join(shift_of(spec).texts)))),
             "version": suite.version,
             "kind": suite.kind,
             "dataset": suite.dataset,
@@ -103,6 +117,7 @@ def describe_tasks(
             "primary": suite.primary_metric,
             "slices": suite.slices,
             "limit": spec.limit,
+            "perturb": shift_of(spec).texts,
             "left_out": left_out.get(suite.name, 0),
         }
         for suite in spec.suites

@@ -112,7 +112,7 @@ def data(workspace: Workspace, planned: Mapping[str, Sequence[Request]]) -> dict
                 tables.update(path.name.encode() + b"\0" + path.read_bytes())
             recordings = None
             if len(shown[name]) <= HASHED_RECORDINGS:
-                parts = (f"{record}:{workspace.recording_hash(name, record)}\n" for record in sorted(shown[name]))
+                parts = (f"{record}:{workspace.files_hash(name, record)}\n" for record in sorted(shown[name]))
                 recordings = hashlib.sha256("".join(parts).encode()).hexdigest()
         except (HeartLLMError, OSError):
             continue

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.schema import Request, cluster_id, digest
+from heartllm_eval.shift import Shift
 from heartllm_eval.suite import Reader, Suite
 
 if TYPE_CHECKING:
@@ -27,10 +28,13 @@ class Workspace:
 
     Args:
         data_roots: folders that hold ptbxl/, ecgqa/, synthetic-a/, ...; the first that holds a dataset is taken.
+        shift: what is done to the recordings that are asked about (`ask_about`); those that a control learns from stay
+            as they are.
     """
 
-    def __init__(self, data_roots: Sequence[Path] = ()) -> None:
-        self.data_roots = tuple(data_roots)
+    def __init__(self, data_roots: Sequence[Path] = (), shift: Shift | None = None) -> None:
+        self.data_roots, self.shift = tuple(data_roots), shift or Shift()
+        self._shifted: set[tuple[str, str]] = set()
         self._datasets: dict[str, Any] = {}
         self._entries: dict[str, dict[str, Entry]] = {}
         self._hashes: dict[tuple[str, str], str] = {}
@@ -89,8 +93,13 @@ class Workspace:
                 f"{name} has no recording {record_id!r}", where=self.where, remedy="Check the data folder."
             ) from None
 
+    def ask_about(self, requests: Iterable[Request]) -> None:
+        """Names the requests whose recordings are to be shifted; without a shift this does nothing."""
+        if self.shift:
+            self._shifted.update((request.dataset, record) for request in requests for record in request.record_ids)
+
     def read(self, name: str, record_id: str, reader: Reader | None = None) -> Recording:
-        """A recording as the suite's reader wants it.
+        """A recording as the suite's reader wants it, shifted where that is asked for.
 
         Raises:
             DataError: if it cannot be read so.
@@ -100,10 +109,19 @@ class Workspace:
         recording: Recording = dataset.read(
             self.entry(name, record_id), length=reader.length, nan_policy=reader.nan_policy
         )
-        return recording
+        return self.shift(recording) if (name, record_id) in self._shifted else recording
 
     def recording_hash(self, name: str, record_id: str) -> str:
-        """The SHA-256 of a recording's files: what a cache may rely on, other than its name.
+        """A hash of what `read` gives: what a cache may rely on, other than the recording's name.
+
+        Raises:
+            DataError: if there is no such file.
+        """
+        content = self.files_hash(name, record_id)
+        return self.shift.mark(content, name, record_id) if (name, record_id) in self._shifted else content
+
+    def files_hash(self, name: str, record_id: str) -> str:
+        """The SHA-256 of a recording's files.
 
         Raises:
             DataError: if there is no such file.

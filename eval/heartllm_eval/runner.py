@@ -38,6 +38,7 @@ from heartllm_eval.planning import (
     open_folder,
     plan,
     same_run,
+    shift_of,
     systems_of,
     write_requests,
 )
@@ -162,7 +163,7 @@ def _open(spec: RunSpec) -> _State:
 
 def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) -> RunRecord:
     spec, say = state.spec, state.say
-    workspace = Workspace(spec.data_roots)
+    workspace = Workspace(spec.data_roots, shift_of(spec))
     planned = plan(spec, workspace)
     systems = systems_of(spec, state.warn)
     for suite in spec.suites:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.ecg.leads import LIMB_FROM_I_II, LIMB_LEADS
+from heartllm.ecg.perturb_kinds import KINDS, NOISES
 from heartllm.ecg.recording import LEADS, Recording
 from heartllm.ecg.resampling import resample
 from heartllm.errors import UsageError
@@ -35,19 +36,6 @@ Change = Callable[[Array, float, np.random.Generator], Array]
 VERSION = 1  # raised when the same text would change a recording otherwise: cached answers are not used then
 CHEST = LEADS[6:]
 ELECTRODES = ("RA", "LA", "LL", *CHEST)
-NOISES = ("white", "muscle", "wander", "powerline", "powerline60")
-
-KINDS = {
-    "noise": "noise at a signal-to-noise ratio, or of an amplitude: 10dB, muscle:5dB, wander:0.3mV. Kinds: white (the "
-    "default), muscle, wander (baseline), powerline (50 Hz), powerline60",
-    "baseline": "baseline wander of so many mV RMS: 0.3",
-    "gain": "every lead times this: 1.5",
-    "swap": "two electrodes exchanged: LA-RA, LA-LL, RA-LL, V1-V2, RA-RL (RL taken to be at LL's potential)",
-    "channels": "two leads' names exchanged, as in a file read in the wrong order: aVL-aVF",
-    "missing": "leads lost, as zeros: V3, V1+V2; or filled in again from their neighbours: V3:interpolate",
-    "resample": "down to this rate in Hz and back: 250",
-    "lowpass": "a recorder of this bandwidth in Hz: 40",
-}
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ def preview(spec: RunSpec, *, probe: int, prompts: bool, write: bool) -> None:
         write: write requests.jsonl of each suite to the run's folder.
     """
     from heartllm_eval.models import base
-    from heartllm_eval.planning import open_folder, plan, systems_of, write_requests
+    from heartllm_eval.planning import open_folder, plan, shift_of, systems_of, write_requests
     from heartllm_eval.progress import Progress
     from heartllm_eval.requests import Workspace
 
     if write:
         open_folder(spec.output)
-    workspace, warn = Workspace(spec.data_roots), Progress(spec.verbosity).warn
+    workspace, warn = Workspace(spec.data_roots, shift_of(spec)), Progress(spec.verbosity).warn
     planned = plan(spec, workspace)
     systems = systems_of(spec, warn)
     for suite in spec.suites:

@@ -6,13 +6,18 @@ import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heartllm.ecg.perturb_kinds import KINDS
 from heartllm.errors import HeartLLMError, UsageError
 from heartllm_eval.commands.shared import check_format, chosen_suites, show
 from heartllm_eval.options import Confidence, DataRoot, Format, Include, Output, Resamples, Verbosity
+from heartllm_eval.processes import LAUNCHED
+
+if TYPE_CHECKING:
+    from heartllm_eval.planning import RunSpec
 
 EPILOG = """**Examples**
 
@@ -30,7 +35,13 @@ EPILOG = """**Examples**
 
 `heartllm-eval run -M heartllm -a checkpoint=DIR -t ptbxl_qa -o runs/mine --num_processes 2`
 
-The same command again continues a run that was stopped, by any number of processes."""
+`heartllm-eval run -M heartllm -a checkpoint=DIR -t ptbxl_qa --perturb noise=muscle:10dB --perturb swap=LA-RA`
+
+The same command again continues a run that was stopped, by any number of processes.
+
+**Perturbations** (`--perturb KIND=VALUE`)
+
+""" + "\n\n".join(f"`{kind}`: {text}" for kind, text in KINDS.items())
 
 
 KEPT = "What was done is kept; the same command continues it."
@@ -42,66 +53,84 @@ class Interrupted(HeartLLMError):
     exit_code = 130
 
 
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-M",
+        help="Kind of model: heartllm, authors, hf, openai, predictions, a control (majority, constant, retrieval, "
+        "gold), or a plug-in's.",
+    ),
+]
+Tasks = Annotated[list[str], typer.Option("--tasks", "-t", help="Suites or tags, separated by commas; see `ls`.")]
+ModelArgs = Annotated[str, typer.Option("--model_args", "-a", help="Its arguments: k=v,k=v.")]
+Limit = Annotated[
+    str | None,
+    typer.Option("--limit", "-L", help="A number of requests (200) or a share (0.1) of each suite, drawn by type."),
+]
+BatchSize = Annotated[
+    str, typer.Option("--batch_size", "-b", help="Answers generated at once, or auto: as many as the memory holds.")
+]
+LargestBatch = Annotated[int | None, typer.Option("--max_batch_size", min=1, help="Where --batch_size auto begins.")]
+Processes = Annotated[
+    int, typer.Option("--num_processes", min=1, help="Processes that share the work (torchrun does as well).")
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, ...")]
+Seed = Annotated[int, typer.Option("--seed", help="Of --limit, of --perturb and of the shuffled control.")]
+Controls = Annotated[
+    bool | None,
+    typer.Option("--controls/--no_controls", help="Evaluate controls beside the model (default: for heartllm)."),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        "--control", help="Exactly these: majority, constant, retrieval, blind, shuffled, gold; or all, none."
+    ),
+]
+Blind = Annotated[
+    Path | None, typer.Option("--blind", help="Checkpoint trained without ECGs (default: blind/ in the checkpoint).")
+]
+Perturb = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--perturb",
+        metavar="KIND=VALUE",
+        help=f"Shift the ECGs that are asked about; repeatable, in this order. Kinds: {', '.join(KINDS)}; see below.",
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option("--use_cache", help="Folder that keeps ECG codes and answers between runs.")
+]
+PredictOnly = Annotated[bool, typer.Option("--predict_only", "-x", help="Stop before scoring; `score` does it later.")]
+DryRun = Annotated[bool, typer.Option("--dry_run", help="Show what would run; with -o, write what would be asked.")]
+Probe = Annotated[
+    int, typer.Option("--probe", min=0, help="Requests that --dry-run answers to estimate the time; 0: none.")
+]
+WriteOut = Annotated[bool, typer.Option("--write_out", "-w", help="Show the prompts: the first of each question type.")]
+
+
 def run(
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-M",
-            help="Kind of model: heartllm, authors, hf, openai, predictions, a control (majority, constant, retrieval, "
-            "gold), or a plug-in's.",
-        ),
-    ],
-    tasks: Annotated[list[str], typer.Option("--tasks", "-t", help="Suites or tags, separated by commas; see `ls`.")],
-    model_args: Annotated[str, typer.Option("--model_args", "-a", help="Its arguments: k=v,k=v.")] = "",
+    model: Model,
+    tasks: Tasks,
+    model_args: ModelArgs = "",
     include_path: Include = None,
     data_root: DataRoot = None,
     output_path: Output = None,
-    limit: Annotated[
-        str | None,
-        typer.Option("--limit", "-L", help="A number of requests (200) or a share (0.1) of each suite, drawn by type."),
-    ] = None,
-    batch_size: Annotated[
-        str,
-        typer.Option("--batch_size", "-b", help="Answers generated at once, or auto: as many as the memory holds."),
-    ] = "16",
-    max_batch_size: Annotated[
-        int | None, typer.Option("--max_batch_size", min=1, help="Where --batch_size auto begins.")
-    ] = None,
-    num_processes: Annotated[
-        int, typer.Option("--num_processes", min=1, help="Processes that share the work (torchrun does as well).")
-    ] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, ...")] = "cpu",
-    seed: Annotated[int, typer.Option("--seed", help="Of --limit and of the shuffled control.")] = 0,
-    controls: Annotated[
-        bool | None,
-        typer.Option("--controls/--no_controls", help="Evaluate controls beside the model (default: for heartllm)."),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            "--control", help="Exactly these: majority, constant, retrieval, blind, shuffled, gold; or all, none."
-        ),
-    ] = None,
-    blind: Annotated[
-        Path | None,
-        typer.Option("--blind", help="Checkpoint trained without ECGs (default: blind/ in the checkpoint)."),
-    ] = None,
-    use_cache: Annotated[
-        Path | None, typer.Option("--use_cache", help="Folder that keeps ECG codes and answers between runs.")
-    ] = None,
-    predict_only: Annotated[
-        bool, typer.Option("--predict_only", "-x", help="Stop before scoring; `score` does it later.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry_run", help="Show what would run; with -o, write what would be asked.")
-    ] = False,
-    probe: Annotated[
-        int, typer.Option("--probe", min=0, help="Requests that --dry-run answers to estimate the time; 0: none.")
-    ] = 8,
-    write_out: Annotated[
-        bool, typer.Option("--write_out", "-w", help="Show the prompts: the first of each question type.")
-    ] = False,
+    limit: Limit = None,
+    perturb: Perturb = None,
+    batch_size: BatchSize = "16",
+    max_batch_size: LargestBatch = None,
+    num_processes: Processes = 1,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    controls: Controls = None,
+    control: Control = None,
+    blind: Blind = None,
+    use_cache: Cache = None,
+    predict_only: PredictOnly = False,
+    dry_run: DryRun = False,
+    probe: Probe = 8,
+    write_out: WriteOut = False,
     confidence_n: Resamples = 10_000,
     confidence: Confidence = 0.95,
     format: Format = "text",
@@ -110,7 +139,7 @@ def run(
     """Asks a model, scores its answers, and writes run.json, samples.jsonl and results.md."""
     from heartllm_eval.models.base import check_arguments, parse_model_args
     from heartllm_eval.planning import RunSpec
-    from heartllm_eval.processes import LAUNCHED, ends_well, world_from_environment
+    from heartllm_eval.processes import world_from_environment
     from heartllm_eval.scoring import Options
     from heartllm_eval.systems import parse_controls
 
@@ -122,11 +151,10 @@ def run(
     world = world_from_environment()
     if world.size > 1 and output_path is None:
         raise UsageError("several processes need one folder", where="--output_path", remedy="Name it.")
-    output = output_path or Path("runs") / f"{model}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
     spec = RunSpec(
         model=model,
         suites=tuple(suites),
-        output=output,
+        output=output_path or Path("runs") / f"{model}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}",
         model_args=given,
         data_roots=tuple(data_root or ()),
         limit=limit,
@@ -139,6 +167,7 @@ def run(
         controls=model == "heartllm" if controls is None else controls,
         control_names=None if control is None else parse_controls(control),
         blind=blind,
+        perturb=_perturbations(perturb or [], model),
         predict_only=predict_only,
         options=Options(confidence_n, confidence),
         verbosity=verbosity,
@@ -148,22 +177,42 @@ def run(
         from heartllm_eval.commands.preview import preview
 
         preview(spec, probe=probe if dry_run else 0, prompts=write_out, write=output_path is not None)
-        return
-    if num_processes > 1 and LAUNCHED not in os.environ:
+    elif num_processes > 1 and LAUNCHED not in os.environ:
         if world.size > 1:
             raise UsageError("started by two launchers", where="--num_processes", remedy="Leave it out.")
-        _launch(num_processes, output, output_path)
-        return
+        _launch(num_processes, spec.output, output_path)
+    else:
+        _run_here(spec, format)
+
+
+def _run_here(spec: RunSpec, format: str) -> None:
+    """Runs in this process and, if it leads, prints the tables."""
     from heartllm_eval import runner
+    from heartllm_eval.processes import ends_well
 
     try:
         with ends_well():
             record = runner.run(spec)
     except KeyboardInterrupt:
         raise Interrupted("interrupted", where=spec.output, remedy=KEPT) from None
-    if world.leads:
+    if spec.world.leads:
         show(record, format)
         print(f"written to {spec.output}", file=sys.stderr)
+
+
+def _perturbations(texts: list[str], model: str) -> tuple[str, ...]:
+    """The canonical texts of `--perturb`.
+
+    Raises:
+        UsageError: for an unknown one, or with answers that were given to other ECGs.
+    """
+    from heartllm_eval.shift import Shift
+
+    if texts and model == "predictions":
+        raise UsageError(
+            "answers from a file were given already", where="--perturb", remedy="Perturb where they are made."
+        )
+    return Shift.of(texts).texts
 
 
 def _batch_size(text: str, largest: int | None, device: str) -> tuple[int, bool]:

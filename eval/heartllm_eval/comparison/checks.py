@@ -55,6 +55,11 @@ def check_suites(sides: Sequence[Side], task: str) -> list[str]:
     first, notes = sides[0], []
     for side in sides[1:]:
         ours, theirs = first.tasks[task], side.tasks[task]
+        shifts = [", ".join(part.get("perturb") or ()) or "as they are" for part in (ours, theirs)]
+        if shifts[0] != shifts[1]:
+            notes.append(
+                f"{task}: the ECGs were shown differently: {shifts[0]} to {first.label}, {shifts[1]} to {side.label}."
+            )
         differing = [
             f"{name} {ours.get(name)!r} in {first.label}, {theirs.get(name)!r} in {side.label}"
             for name in ASKED

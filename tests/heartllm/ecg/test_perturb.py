@@ -14,8 +14,6 @@ from heartllm.data.synthetic.artefacts import LEADS_FROM_ELECTRODES
 from heartllm.ecg.limb_leads import check_limb_leads
 from heartllm.ecg.perturb import (
     ELECTRODES,
-    KINDS,
-    NOISES,
     Perturbation,
     electrodes_from_leads,
     fill_matrix,
@@ -24,6 +22,7 @@ from heartllm.ecg.perturb import (
     perturb,
     snr_db,
 )
+from heartllm.ecg.perturb_kinds import KINDS, NOISES
 from heartllm.ecg.recording import LEADS, Recording
 from heartllm.errors import UsageError
 
