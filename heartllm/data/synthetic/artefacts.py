@@ -126,9 +126,10 @@ def _wander(samples: int, rate: float, rng: np.random.Generator) -> tuple[Array,
 
 def add_noise(
     signal: Array, noise: Noise, device: Device, rate: float, rng: np.random.Generator
-) -> tuple[Array, float]:
-    """The eight leads (8, T) as the machine records them, and the signal-to-noise ratio in dB (median over the
-    leads)."""
+) -> tuple[Array, float, tuple[float, float] | None]:
+    """The eight leads (8, T) as the machine records them, the signal-to-noise ratio in dB (median over the leads), and
+    the first and last second of the burst, if there is one."""
+    lasts: tuple[float, float] | None = None
     samples = signal.shape[1]
     muscle, low_pass = _responses(samples, rate, device.high)
     background = rng.uniform(0.0035, 0.008, 9)
@@ -138,6 +139,7 @@ def add_noise(
     if BURST in noise.amplitude:
         length = rng.uniform(0.5, 2.2)
         start = rng.uniform(0.3, samples / rate - length - 0.3)
+        lasts = (float(start), float(start + length))
         time = np.arange(samples) / rate
         window = np.clip(np.minimum(time - start, start + length - time) / 0.08, 0.0, 1.0)
         burst = np.fft.irfft(_spectrum(muscle, 9, rng), samples)
@@ -157,7 +159,7 @@ def add_noise(
         by_electrode.append(noise.amplitude[ELECTRODES][:, None])
     recorded += (EIGHT_FROM_ELECTRODES @ np.concatenate(by_electrode, axis=1)) @ np.concatenate(slow)
     ratio = _power(signal) / np.maximum(_power(recorded - signal), 1e-12)
-    return recorded, float(10 * np.log10(max(float(np.median(ratio)), 1e-6)))
+    return recorded, float(10 * np.log10(max(float(np.median(ratio)), 1e-6))), lasts
 
 
 def _power(signal: Array) -> Array:

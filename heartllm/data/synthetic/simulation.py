@@ -38,6 +38,7 @@ class Truth:
         intervals: drawn P, PR, QRS and QT in ms; qtc_ms by Bazett from the mean RR interval.
         axis_deg: frontal QRS axis from the net QRS area; p_axis_deg (None without P), t_axis_deg likewise.
         scp: SCP code -> likelihood. heart_axis: PTB-XL's axis code. extra_beats: ("VES" or "SVES", count) or None.
+        burst: first and last second of the noise burst, or None.
         onsets: (B,) seconds of QRS onset within the recording; kinds: (B,) of `rhythm.CONDUCTED`...
         digital: (12, T) int16 samples in units of `UNIT[site]` mV.
     """
@@ -61,6 +62,7 @@ class Truth:
     noise: Noise
     device: Device
     snr_db: float
+    burst: tuple[float, float] | None
     onsets: Array
     kinds: npt.NDArray[np.int64]
     digital: npt.NDArray[np.int16]
@@ -152,7 +154,7 @@ def draw(seed: int, index: int, site: str) -> Truth:
     eight = _render(case, patient, beat, schedule, times, rng)
     device = artefacts.DEVICES[site][int(rng.integers(len(artefacts.DEVICES[site])))]
     noise = artefacts.draw_noise(site, rng)
-    recorded, snr = artefacts.add_noise(eight, noise, device, SAMPLING_RATE, rng)
+    recorded, snr, burst = artefacts.add_noise(eight, noise, device, SAMPLING_RATE, rng)
     qtc = times.qt / np.sqrt(rr)
     axis = _frontal_axis(beat, QRS)
     count = int((schedule.kinds[inside] != rhythm.CONDUCTED).sum())
@@ -178,6 +180,7 @@ def draw(seed: int, index: int, site: str) -> Truth:
         noise=noise,
         device=device,
         snr_db=snr,
+        burst=burst,
         onsets=schedule.onsets[inside],
         kinds=schedule.kinds[inside],
         digital=artefacts.digitise(recorded, device, UNIT[site]),
