@@ -72,7 +72,9 @@ def test_a_healthy_recording_has_no_places_and_all_lie_inside() -> None:
             assert not {place.kind for place in places.values()} - {"QRS", "ST-T"}  # read off the beat: voltage, T
         for place in places.values():
             assert place.kind in KINDS
-            assert (place.spans >= 0).all() and (place.spans <= 10).all() and (np.diff(place.spans) > 0).all()
+            assert (place.spans >= 0).all()
+            assert (place.spans <= 10).all()
+            assert (np.diff(place.spans) > 0).all()
 
 
 def test_a_written_site_is_drawn_again_as_it_is(tmp_path: Path) -> None:
