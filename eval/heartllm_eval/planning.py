@@ -19,6 +19,7 @@ from heartllm_eval.suite import Suite
 from heartllm_eval.systems import MODEL as MODEL
 from heartllm_eval.systems import System as System
 from heartllm_eval.systems import with_controls
+from heartllm_eval.unseen import SLICE, known_answers
 
 RUN_FILE, REQUESTS_FILE = "run.json", "requests.jsonl"
 
@@ -55,6 +56,10 @@ def plan(spec: RunSpec, workspace: Workspace) -> dict[str, list[Request]]:
     planned = {}
     for suite in spec.suites:
         requests = build_requests(suite, workspace)
+        if SLICE in suite.slices:
+            known = known_answers(suite, spec.model_args, workspace)
+            workspace.answers_known_from[suite.name] = known.source
+            requests = known.mark(requests)
         planned[suite.name] = requests if limit is None else limit_requests(requests, limit, spec.seed)
         workspace.ask_about(planned[suite.name])
     return planned
@@ -89,15 +94,13 @@ def configuration(spec: RunSpec, planned: Mapping[str, Sequence[Request]], syste
     }
 
 
-def describe_tasks(
-    spec: RunSpec, planned: Mapping[str, Sequence[Request]], left_out: Mapping[str, int]
-) -> dict[str, Any]:
+def describe_tasks(spec: RunSpec, planned: Mapping[str, Sequence[Request]], workspace: Workspace) -> dict[str, Any]:
     """What run.json says of each task.
 
     Args:
         spec: what is run.
         planned: the requests of each suite.
-        left_out: suite -> questions of its files whose recordings are not in the dataset.
+        workspace: what they were planned with; it knows what was left out.
     """
     return {
         suite.name: {
@@ -118,7 +121,9 @@ def describe_tasks(
             "slices": suite.slices,
             "limit": spec.limit,
             "perturb": shift_of(spec).texts,
-            "left_out": left_out.get(suite.name, 0),
+            "zero_shot_from": suite.zero_shot_from,
+            "answers_known_from": workspace.answers_known_from.get(suite.name),
+            "left_out": workspace.left_out.get(suite.name, 0),
         }
         for suite in spec.suites
     }

@@ -39,6 +39,7 @@ class Workspace:
         self._entries: dict[str, dict[str, Entry]] = {}
         self._hashes: dict[tuple[str, str], str] = {}
         self.left_out: dict[str, int] = {}  # suite -> questions of its files whose recordings are not in the dataset
+        self.answers_known_from: dict[str, str] = {}  # suite -> how it is known which answers were seen in training
         self.other_split: dict[str, int] = {}  # suite -> its recordings that the dataset has in another split, if any
 
     def dataset(self, name: str) -> Any:
@@ -171,7 +172,8 @@ def _derived(suite: Suite, entries: Sequence[Entry]) -> list[Request]:
     from heartllm.data.questions import QuestionBuilder, options
 
     asked = suite.questions
-    drawn = QuestionBuilder().draw(entries, per_cell=asked.per_cell, seed=asked.seed, paraphrase=asked.paraphrase)
+    builder = QuestionBuilder(templates=asked.templates or None, min_positives=asked.min_positives)
+    drawn = builder.draw(entries, per_cell=asked.per_cell, seed=asked.seed, paraphrase=asked.paraphrase)
     by_id = {entry.record_id: entry for entry in entries}
     make = _QARequests(suite)
     return [make(question, [by_id[question.ecg_id[0]]], options(question)) for question in drawn]

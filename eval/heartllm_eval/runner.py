@@ -23,6 +23,7 @@ from heartllm.errors import DataError
 from heartllm_eval import processes, provenance
 from heartllm_eval.asking import ask, gather
 from heartllm_eval.cache import AnswerCache
+from heartllm_eval.exposure import exposure, warning
 from heartllm_eval.metrics.base import Metric
 from heartllm_eval.models import base
 from heartllm_eval.planning import (
@@ -174,7 +175,7 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
     config = to_json(configuration(spec, planned, systems))
     if spec.world.leads:
         resumed, known = check_continues(spec.output, config)
-        tasks, data = describe_tasks(spec, planned, workspace.left_out), provenance.data(workspace, planned)
+        tasks, data = describe_tasks(spec, planned, workspace), provenance.data(workspace, planned)
         _check_earlier(state, data)
         state.save(config=config, tasks=tasks, data=data, resumed=resumed, systems=known)
         write_requests(spec.output, planned)
@@ -195,7 +196,7 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) ->
     for system in systems:
         adapter = make(system, context)
         description = to_json(adapter.describe())
-        _check_description(state, system, description)
+        _check_description(state, system, description, workspace)
         for suite in spec.suites:
             began = time.monotonic()
             task = base.task_of(suite, planned[suite.name], workspace)
@@ -242,7 +243,7 @@ def _check_earlier(state: _State, data: Mapping[str, Any]) -> None:
         state.warn("the run was begun by other code or package versions; what was answered then is not asked again")
 
 
-def _check_description(state: _State, system: System, description: Any) -> None:
+def _check_description(state: _State, system: System, description: Any, workspace: Workspace) -> None:
     if state.spec.world.leads:
         known = dict(state.record.systems.get(system.name) or {}).get("model", description)
     else:
@@ -257,9 +258,25 @@ def _check_description(state: _State, system: System, description: Any) -> None:
         )
     systems = {
         **state.record.systems,
-        system.name: {"kind": system.kind, "model_args": dict(system.model_args), "model": description},
+        system.name: {
+            "kind": system.kind,
+            "model_args": dict(system.model_args),
+            "model": description,
+            "training": _exposures(state, description, workspace),
+        },
     }
     state.save(systems=systems)
+
+
+def _exposures(state: _State, description: Any, workspace: Workspace) -> dict[str, Any]:
+    """Of each suite, whether the model has seen its data; nothing for models that have no `trained_on`."""
+    if "trained_on" not in description:
+        return {}
+    found = {suite.name: exposure(suite, description["trained_on"], workspace) for suite in state.spec.suites}
+    for suite in state.spec.suites:
+        if told := warning(suite, found[suite.name]):
+            state.warn(told)
+    return dict(to_json(found))
 
 
 def _score(

@@ -15,7 +15,7 @@ from heartllm import config
 from heartllm.errors import UsageError
 from heartllm_eval.metrics import DEFAULT_METRICS, check_metric
 
-SLICES = ("question_type", "attribute_type", "template_id", "sex", "age", "device", "quality")
+SLICES = ("question_type", "attribute_type", "template_id", "answer_seen", "sex", "age", "device", "quality")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Questions:
         source: "derived" (drawn from labels as ECG-QA draws) or "genuine" (ECG-QA's own files).
         per_cell: rows drawn for each template x attribute x answer (derived).
         seed: of the draw (derived).
+        templates: ECG-QA's numbers of the templates asked (derived); all of 1 to 42 where empty.
+        min_positives: recordings that an attribute needs to be asked about (derived).
         paraphrase: ECG-QA's paraphrased wording instead of its template wording.
         ecgs: 1 for questions about one ECG, 2 for those that compare two (genuine).
         files: folder of the split's JSON files below the data root; "{wording}" and "{split}" are filled in (genuine).
@@ -34,6 +36,8 @@ class Questions:
     source: Literal["derived", "genuine"] = "derived"
     per_cell: int = 10
     seed: int = 0
+    templates: tuple[int, ...] = ()
+    min_positives: int = 2
     paraphrase: bool = False
     ecgs: int = 1
     files: str = "ecgqa/ptbxl/{wording}/{split}"
@@ -93,6 +97,8 @@ class Suite:
         kind: "qa" or "report".
         dataset: a name that `heartllm.data.open_dataset` knows.
         split: which split is asked about. train_split: what the majority control may learn from.
+        zero_shot_from: the datasets that a model may have been trained on; controls learn from their training splits
+            instead of this dataset's own. Empty: the suite's own dataset.
         synthetic: the recordings are simulated; every table says so.
         metrics: names; the kind's defaults where empty. primary: the one that differences are taken of.
         slices: what results are broken down by.
@@ -107,6 +113,7 @@ class Suite:
     dataset: str
     split: str = "test"
     train_split: str = "train"
+    zero_shot_from: tuple[str, ...] = ()
     synthetic: bool = False
     reader: Reader = field(default_factory=Reader)
     questions: Questions = field(default_factory=Questions)
@@ -121,6 +128,10 @@ class Suite:
     def __post_init__(self) -> None:
         for name in (*self.metrics, *((self.primary,) if self.primary else ())):
             check_metric(name, where=f"suite {self.name}: metrics")
+        if self.zero_shot_from and self.kind == "qa" and self.questions.source == "genuine":
+            raise ValueError("zero_shot_from needs derived questions: genuine ones lie in files of one dataset")
+        if self.dataset in self.zero_shot_from:
+            raise ValueError(f"zero_shot_from names the suite's own dataset {self.dataset!r}")
         for name in self.slices:
             if name not in SLICES:
                 near = difflib.get_close_matches(name, SLICES, n=1)

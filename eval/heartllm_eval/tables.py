@@ -388,5 +388,7 @@ def system_line(entry: Mapping[str, Any]) -> str:
         key: value[:16] if isinstance(value, str) and _HASH.fullmatch(value) else value
         for key, value in dict(entry.get("model") or {}).items()
     }
+    model.pop("trained_on", None)  # told in words instead
     arguments = ", ".join(f"{key}={value}" for key, value in {**dict(entry.get("model_args") or {}), **model}.items())
-    return f"{entry.get('kind')} ({arguments})" if arguments else str(entry.get("kind"))
+    told = "".join(f"; {task}: {at['status']}, {at['why']}" for task, at in dict(entry.get("training") or {}).items())
+    return (f"{entry.get('kind')} ({arguments})" if arguments else str(entry.get("kind"))) + told

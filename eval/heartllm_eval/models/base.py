@@ -28,7 +28,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -111,10 +111,16 @@ def task_of(suite: Suite, requests: Sequence[Request], workspace: Workspace) -> 
         suite.kind,
         requests,
         suite.generation.max_new_tokens,
-        lambda: build_requests(suite, workspace, split=suite.train_split),
+        lambda: _training(suite, workspace),
         needs_option_scores(suite.metric_names),
         suite.reader,
     )
+
+
+def _training(suite: Suite, workspace: Workspace) -> list[Request]:
+    """What may be learnt from: the training split of the suite's dataset, or of those it is zero-shot from."""
+    suites = [replace(suite, dataset=name, zero_shot_from=()) for name in suite.zero_shot_from] or [suite]
+    return [request for part in suites for request in build_requests(part, workspace, split=suite.train_split)]
 
 
 class Adapter(Protocol):

@@ -63,6 +63,7 @@ class HeartLLM:
             "codec": self.responder.codec_hash,
             "ecg": self.ecg,
             "dtype": self.responder.dtype,
+            "trained_on": list(self.responder.config.data),
         }
         return {**shown, "seed": self.context.seed} if self.ecg == "shuffled" else shown
 
