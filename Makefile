@@ -1,12 +1,14 @@
 # Two commands do everything: `make demo` and `make test`. Both set the project up first, once, into $(VENV).
 #
 #   make demo        evaluate the committed reference checkpoint on freshly drawn synthetic ECGs (no data set needed)
-#   make test        run all tests (those that need real recordings skip unless HEARTLLM_DATA names them)
+#   make test        run the tests but the slow ones (those that need real recordings skip unless HEARTLLM_DATA names them)
+#   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
 #   make setup       only set up
 #
-# Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO (.cache/demo), DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS.
+# Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO (.cache/demo), DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS,
+# TEST_JOBS (processes that run tests; as many as there are cores, four at most).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -23,6 +25,9 @@ DEMO_SEED ?= 2026
 DEMO ?= .cache/demo
 CHECKPOINT ?= reports/reference/checkpoint
 PYTEST_ARGS ?=
+TEST_JOBS ?= auto
+# A file's tests stay in one process, and so share what the file has trained or written.
+PYTEST := $(BIN)/python -m pytest -n $(TEST_JOBS) --maxprocesses 4 --dist loadfile
 
 # Small models on few cores: one thread a process is the fastest, and makes results independent of the machine.
 export OMP_NUM_THREADS ?= 1
@@ -35,7 +40,7 @@ ifneq ($(HEARTLLM_DATA),)
 export HEARTLLM_DATA
 endif
 
-.PHONY: help setup demo test lint format reference clean
+.PHONY: help setup demo test test-slow lint format reference clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -59,7 +64,14 @@ demo: $(STAMP)
 	$(BIN)/heartllm-eval run --model heartllm --model_args checkpoint=$(CHECKPOINT) --tasks synthetic_a_qa,synthetic_a_reports --controls --data_root $(DEMO)/data --output_path $(DEMO)/run
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --durations=15 $(PYTEST_ARGS)
+	$(PYTEST) --durations=15 -m "not slow" $(or $(PYTEST_ARGS),--ignore tests/benchmarks)
+ifeq ($(PYTEST_ARGS),)
+	@# What is measured runs alone.
+	$(BIN)/python -m pytest -m "not slow" tests/benchmarks
+endif
+
+test-slow: $(STAMP)
+	$(PYTEST) --durations=15 -m slow $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
