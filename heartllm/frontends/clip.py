@@ -20,6 +20,7 @@ Departures:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ from torch.nn import functional as F
 
 from heartllm.codec.codec import check_finite
 from heartllm.codec.networks import LEAD_COUNT, STRIDE
-from heartllm.errors import DataError
+from heartllm.errors import CheckpointError, DataError
 from heartllm.frontends.base import SAMPLES, FrontEnd
 from heartllm.frontends.scaling import LeadScaling
 from heartllm.frontends.soft import LinearInput
@@ -137,7 +138,7 @@ class Clip(FrontEnd):
     """ECG encoder, and the head of the text encoder it was aligned with.
 
     Buffers: `centre`, `spread` (width,) standardise the feature map, `text_centre`, `text_spread` (text_width,) the
-    text features; all four are measured on the training set.
+    text features; all four are measured on the training set. `text_mark` is of the text side's fingerprint.
     """
 
     kind: ClassVar[str] = "clip"
@@ -147,6 +148,7 @@ class Clip(FrontEnd):
     spread: Tensor
     text_centre: Tensor
     text_spread: Tensor
+    text_mark: Tensor
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -165,6 +167,7 @@ class Clip(FrontEnd):
         for name, length in (("", self.width), ("text_", config.text_width)):
             self.register_buffer(f"{name}centre", torch.zeros(length))
             self.register_buffer(f"{name}spread", torch.ones(length))
+        self.register_buffer("text_mark", torch.zeros((), dtype=torch.int64))
 
     def feature_map(self, signal: Tensor) -> Tensor:
         """(B, 12, T) mV -> (B, width, ceil(T / 16)), with gradients."""
@@ -186,6 +189,18 @@ class Clip(FrontEnd):
                 remedy="Take the text side that it was trained with.",
             )
         return F.normalize(self.text_head((features.float() - self.text_centre) / self.text_spread), dim=-1)
+
+    def mark_text(self, fingerprint: str) -> None:
+        """Remembers the text side that it is aligned with."""
+        self.text_mark.fill_(_mark(fingerprint))
+
+    def check_text(self, fingerprint: str) -> None:
+        """Raises a CheckpointError for a text side other than the one it was aligned with: nonsense of good shape."""
+        if int(self.text_mark) != _mark(fingerprint):
+            raise CheckpointError(
+                "is not the text side that this encoder was aligned with",
+                remedy="Name the checkpoint that was given with --text when it was trained.",
+            )
 
     @torch.no_grad()
     def embed(self, signal: Tensor) -> Tensor:
@@ -212,3 +227,8 @@ class Clip(FrontEnd):
 
     def soft_input(self, hidden: int) -> nn.Module:
         return LinearInput(self.width or 0, hidden)
+
+
+def _mark(fingerprint: str) -> int:
+    """A 63-bit number of a text."""
+    return int.from_bytes(hashlib.sha256(fingerprint.encode()).digest()[:8], "big") >> 1

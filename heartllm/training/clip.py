@@ -146,6 +146,7 @@ def train_clip(
     torch.manual_seed(loop.seed)
     front_end = Clip(config)
     front_end.scaling.deviation.copy_(lead_deviations(train))
+    front_end.mark_text(text.fingerprint)
     front_end.text_centre.copy_(pairs.features.mean(0))
     front_end.text_spread.copy_(pairs.features.std(0, correction=0).clamp_min(1e-3))
     model = Alignment(front_end)

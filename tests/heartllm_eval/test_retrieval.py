@@ -131,3 +131,82 @@ def test_on_drawn_recordings_it_beats_chance_and_is_kept(tmp_path: Path) -> None
     stored[0].write_bytes(b"\x93NUMPY")  # cut off by a kill
     assert answers(Retrieval(context), questions[40:], questions[:40]) == first
     assert Drawn.reads == 61
+
+
+class Compass:
+    """An encoder whose embeddings are directions, of recordings and of texts."""
+
+    name, width, reads_text = "compass", 2, True
+    angles: Mapping[str, float] = {"north.": 90.0, "east.": 0.0, "south-east.": -45.0}
+
+    def texts(self, texts: Sequence[str]) -> Any:
+        angles = np.radians([self.angles[text] for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def embedded(angles: Mapping[str, float], *, by_text: bool) -> Retrieval:
+    adapter = Retrieval(base.Context(Workspace()))
+    adapter.encoder = Compass()  # type: ignore[assignment]
+    adapter.encoder.reads_text = by_text  # type: ignore[misc, union-attr]
+
+    def vector(recording: tuple[str, str]) -> Any:
+        angle = np.radians(angles[recording[1]])
+        return np.array([np.cos(angle), np.sin(angle)])
+
+    adapter.vector = vector  # type: ignore[method-assign]
+    return adapter
+
+
+def report(record: str, text: str = "") -> Request:
+    return Request(f"{record}-r", "report", "d", (record,), references=(text,) if text else ())
+
+
+def test_with_an_encoder_the_smallest_angle_counts() -> None:
+    angles = {"a": 80.0, "b": 10.0, "c": -50.0, "x": 30.0, "y": -21.0}
+    training = [ask("a", "up"), ask("b", "right"), ask("c", "down")]
+    found = answers(embedded(angles, by_text=False), [ask("x"), ask("y")], training)
+    assert [part.text for part in found] == ["right", "down"]
+
+
+def test_reports_are_the_nearest_ecgs_or_the_nearest_text() -> None:
+    angles = {"a": 80.0, "b": -30.0, "c": 0.0, "x": 60.0, "y": -10.0}
+    training = [report("a", "east."), report("b", "south-east."), report("c", "north.")]
+    asked = [report("x"), report("y"), report("c")]
+    by_ecg = answers(embedded(angles, by_text=False), asked, training)
+    assert [part.text for part in by_ecg] == ["east.", "north.", "south-east."]
+    by_text = answers(embedded(angles, by_text=True), asked, training)
+    assert [part.text for part in by_text] == ["north.", "east.", "east."]
+    near = answers(embedded({**angles, "c": 90.0}, by_text=True), [report("c")], training)
+    assert near[0].text == "east."  # its own text would be nearest, but nobody else has it
+    assert answers(embedded(angles, by_text=True), asked[:1], [])[0].text == ""
+
+
+def test_text_without_an_encoder_is_refused() -> None:
+    with pytest.raises(UsageError, match="encoder=FOLDER"):
+        Retrieval(base.Context(Workspace()), text="checkpoint")
+
+
+@pytest.mark.model
+def test_an_encoder_is_read_from_a_checkpoint(tmp_path: Path) -> None:
+    import torch
+
+    from heartllm.checkpoint import save_frontend, write_manifest
+    from heartllm.codec.codec import CodecConfig
+    from heartllm.data.synthetic import simulate
+    from heartllm.frontends.clip import Clip, ClipConfig
+    from heartllm.frontends.fsq import FSQCodes
+
+    torch.manual_seed(0)
+    front = Clip(ClipConfig(channels=2, blocks=1, embedding=8, heads=2, text_width=6)).eval()
+    for name, made in (("clip", front), ("codec", FSQCodes(CodecConfig(decoder_width=8)))):
+        save_frontend(made, tmp_path / name)
+        write_manifest(tmp_path / name)
+    adapter = Retrieval(base.Context(Workspace()), encoder=str(tmp_path / "clip"))
+    assert adapter.encoder is not None
+    recording = simulate(5, 0)[0]
+    signal = torch.from_numpy(recording.signal)[None]
+    np.testing.assert_allclose(adapter.encoder.vector(recording), front.embed(signal)[0].numpy(), rtol=1e-5)
+    assert adapter.width == 8
+    assert adapter.describe()["encoder"] == adapter.encoder.name
+    with pytest.raises(UsageError, match="its front-end is 'fsq'"):
+        Retrieval(base.Context(Workspace()), encoder=str(tmp_path / "codec"))

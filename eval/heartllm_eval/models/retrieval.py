@@ -8,6 +8,10 @@ deviations, and set to 0 (their mean) where it is missing; each of the eight gro
 A question is answered as the nearest training ECG was that was asked the same (template and attributes; where that was
 never asked, the same template, then the same type); with `k` above 1 the most frequent answer of the k nearest, ties to
 the nearer. A report is the nearest training ECG's.
+
+With `encoder=FOLDER` nearest is the smallest angle between embeddings of an aligned encoder (`heartllm.frontends.clip`)
+instead, which has learned; and with `text=CHECKPOINT` too, a report is the training report whose own embedding is
+nearest to the ECG's.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.data.records import ANSWER_SEPARATOR
-from heartllm.errors import DataError
+from heartllm.errors import DataError, UsageError
 from heartllm_eval.models.base import Context, Task
+from heartllm_eval.models.clip_encoder import ClipEncoder
 from heartllm_eval.models.controls import gold_text
 from heartllm_eval.models.prompting import cache_file, failed, number
 from heartllm_eval.schema import Prediction, Request
@@ -35,10 +40,14 @@ Recording = tuple[str, str]  # dataset and record id
 
 
 class Retrieval:
-    """`--model retrieval [--model_args k=1]`."""
+    """`--model retrieval [--model_args k=1,encoder=FOLDER,text=CHECKPOINT]`."""
 
-    def __init__(self, context: Context, *, k: str = "1") -> None:
+    def __init__(self, context: Context, *, k: str = "1", encoder: str = "", text: str = "") -> None:
         self.context, self.k = context, int(number("k", k, low=1, whole=True))
+        if text and not encoder:
+            remedy = "Add encoder=FOLDER, the encoder that it was aligned with."
+            raise UsageError("text without an encoder", where="--model_args text", remedy=remedy)
+        self.encoder = ClipEncoder(encoder, text) if encoder else None
         self._reader = Reader()
         self._vectors: dict[tuple[Recording, Reader], Floats | DataError] = {}
 
@@ -46,20 +55,29 @@ class Retrieval:
         """The rule and the version of its measurements."""
         from heartllm.ecg.summary import VERSION
 
+        if self.encoder is not None:
+            reports = "nearest training text" if self.encoder.reads_text else "nearest training ECG's"
+            rule = "nearest embedding > same question > template > type"
+            return {"rule": rule, "reports": reports, "k": self.k, "encoder": self.encoder.name}
         return {"rule": "nearest measurements > same question > template > type", "k": self.k, "measurements": VERSION}
 
     def predict(self, requests: Sequence[Request], task: Task) -> Iterator[Prediction]:
         """Measures the training recordings once a run, then looks up each request's nearest."""
         self._reader = task.reader
-        index = _Index(self, task.training())
+        by_text = task.kind == "report" and self.encoder is not None and self.encoder.reads_text
+        index: _Texts | _Index = (_Texts if by_text else _Index)(self, task.training())
         for request in requests:
             try:
                 yield Prediction(request.id, index.answer(request, self.k))
             except DataError as error:
                 yield Prediction(request.id, "", error=failed(self.context, request, error))
 
+    @property
+    def width(self) -> int:
+        return self.encoder.width if self.encoder else sum(GROUP_SIZES)
+
     def vector(self, recording: Recording) -> Floats:
-        """The raw measurements (81,), NaN where missing; kept in the cache folder if there is one.
+        """The raw measurements (81,), NaN where missing, or the embedding; kept in the cache folder if there is one.
 
         Raises:
             DataError: if the recording cannot be read.
@@ -78,15 +96,17 @@ class Retrieval:
     def _measured(self, dataset: str, record_id: str) -> Floats:
         from heartllm.ecg.summary import VERSION, measure
 
-        file = cache_file(self.context, f"measurements-{VERSION}", dataset, record_id, self._reader, ".npy")
+        space = self.encoder.name if self.encoder else f"measurements-{VERSION}"
+        file = cache_file(self.context, space, dataset, record_id, self._reader, ".npy")
         if file is not None and file.is_file():
             try:
                 stored: Floats = np.load(file, allow_pickle=False)
-                if stored.shape == (sum(GROUP_SIZES),):
+                if stored.shape == (self.width,):
                     return stored
             except (OSError, ValueError, EOFError):
                 pass  # cut off by a kill or a full disk; measure it again
-        vector = measurement_vector(measure(self.context.workspace.read(dataset, record_id, self._reader)))
+        recording = self.context.workspace.read(dataset, record_id, self._reader)
+        vector = self.encoder.vector(recording) if self.encoder else measurement_vector(measure(recording))
         if file is not None:
             part = file.with_suffix(f".{os.getpid()}.part.npy")
             np.save(part, vector)
@@ -122,14 +142,10 @@ class _Index:
                 unusable.append(recording[1])
         if unusable:
             owner.context.warn(f"retrieval: {len(unusable):,} training recordings cannot be read and are left out")
-        raw = np.stack(vectors) if vectors else np.zeros((0, sum(GROUP_SIZES)))
-        with np.errstate(invalid="ignore"):
-            there = np.isfinite(raw)
-            count = np.maximum(there.sum(0), 1)
-            self.mean = np.where(there, raw, 0).sum(0) / count
-            spread = np.sqrt((np.where(there, raw - self.mean, 0) ** 2).sum(0) / count)
-        self.scale = np.where(spread > 0, spread, 1.0) * np.repeat(np.sqrt(GROUP_SIZES), GROUP_SIZES)
-        self.cut = CUT / np.repeat(np.sqrt(GROUP_SIZES), GROUP_SIZES)
+        raw = np.stack(vectors) if vectors else np.zeros((0, owner.width))
+        self.mean, self.scale, self.cut = np.zeros(()), np.ones(()), np.full((), np.inf)
+        if owner.encoder is None:
+            self._measure_scales(raw)
         self.table = self.standardise(raw)
         answers: dict[Hashable, dict[tuple[int, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
         for example in training:
@@ -139,6 +155,15 @@ class _Index:
         # What was asked -> rows of the recordings that it was asked of (n, 1 or 2), and what was answered there.
         self.examples = {key: (np.array(list(known)), list(known.values())) for key, known in answers.items()}
         self.distances: dict[Recording, Floats] = {}
+
+    def _measure_scales(self, raw: Floats) -> None:
+        with np.errstate(invalid="ignore"):
+            there = np.isfinite(raw)
+            count = np.maximum(there.sum(0), 1)
+            self.mean = np.where(there, raw, 0).sum(0) / count
+            spread = np.sqrt((np.where(there, raw - self.mean, 0) ** 2).sum(0) / count)
+        self.scale = np.where(spread > 0, spread, 1.0) * np.repeat(np.sqrt(GROUP_SIZES), GROUP_SIZES)
+        self.cut = CUT / np.repeat(np.sqrt(GROUP_SIZES), GROUP_SIZES)
 
     def standardise(self, raw: Floats) -> Floats:
         scaled = (raw - self.mean) / self.scale
@@ -170,6 +195,29 @@ class _Index:
             if texts:
                 return Counter(texts).most_common(1)[0][0]  # of equally frequent ones the nearer: it came first
         return request.options[0] if request.options else ""
+
+
+class _Texts:
+    """The distinct training reports, by the embedding of their texts."""
+
+    def __init__(self, owner: Retrieval, training: Sequence[Request]) -> None:
+        assert owner.encoder is not None
+        self.owner = owner
+        owners: dict[str, set[Recording]] = defaultdict(set)
+        for example in training:
+            owners[gold_text(example)].update(_recordings(example))
+        self.owners = list(owners.items())
+        self.table = owner.encoder.texts(list(owners)) if owners else np.zeros((0, owner.width))
+
+    def answer(self, request: Request, k: int) -> str:
+        """The nearest; one that only the request's own recording has is not looked at. `k` changes nothing."""
+        asked = _recordings(request)
+        vector = np.mean([self.owner.vector(recording) for recording in asked], axis=0)
+        for index in np.argsort(-(self.table @ vector), kind="stable"):
+            text, owners = self.owners[index]
+            if not owners <= set(asked):
+                return text
+        return ""
 
 
 def _recordings(request: Request) -> tuple[Recording, ...]:

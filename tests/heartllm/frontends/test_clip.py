@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from heartllm.errors import DataError
+from heartllm.errors import CheckpointError, DataError
 from heartllm.frontends.clip import AttentionPool, BasicBlock, Clip, ClipConfig
 
 SMALL = ClipConfig(channels=2, blocks=1, embedding=8, heads=2, text_width=6)
@@ -87,6 +87,16 @@ def test_gaps_and_foreign_text_features_are_refused() -> None:
             call(x)
     with pytest.raises(DataError, match="width 7"):
         encoder().embed_text(torch.zeros(1, 7))
+
+
+def test_the_text_side_is_remembered_with_the_weights() -> None:
+    front = encoder()
+    front.mark_text("one")
+    other = Clip(SMALL)
+    other.load_state_dict(front.state_dict())
+    other.check_text("one")
+    with pytest.raises(CheckpointError, match="--text"):
+        other.check_text("two")
 
 
 def test_soft_input_is_linear_in_the_values() -> None:

@@ -29,6 +29,7 @@ class Text:
     """A text side that knows each text by its letters."""
 
     rows = torch.zeros(10, 6)
+    fingerprint = "letters"
 
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         return torch.stack(
@@ -118,6 +119,7 @@ def test_it_learns_to_find_the_report(tmp_path: Path, weight: float) -> None:
     values = front.encode(torch.from_numpy(waves(24)[0].astype(np.float32) / 1000)).flatten(0, 1)
     torch.testing.assert_close(values.mean(0), torch.zeros(32), atol=1e-3, rtol=0)
     assert not front.training
+    front.check_text(TEXT.fingerprint)
 
 
 def test_stopped_and_continued_is_as_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
