@@ -31,7 +31,7 @@ Levels = npt.NDArray[np.int64]
 STEP_BITS = 16  # to tell a recording's step
 ROUNDING = 1 / 3  # a level is reached from 2/3 of a step on: the dead zone that suits sparse coefficients at low rates
 MOST_BLOCKS = 4000  # that the densities are fitted on
-LEAST, MOST = 1e-4, 1e3  # mV: smallest and largest step
+LEAST, MOST = 1e-4, 1e2  # mV: smallest and largest step
 
 
 def blocks_of(signal: npt.NDArray[np.floating], block: int) -> Floats:
@@ -88,7 +88,7 @@ class TransformCoder:
         low, high = math.log(LEAST), math.log(MOST)
         if self.bits(self._levels(coefficients, MOST), MOST) > bits:
             raise UsageError(f"{bits:g} bits are too few for this recording", remedy="Allow more bits.")
-        for _ in range(18):
+        for _ in range(15):
             middle = (low + high) / 2
             fits = self.bits(self._levels(coefficients, math.exp(middle)), math.exp(middle)) <= bits
             low, high = (low, middle) if fits else (middle, high)

@@ -140,8 +140,12 @@ def patient_and_case(seed: int, index: int, site: str) -> tuple[Patient, Case, n
     return patient, draw_case(of_patient, rng, site), rng
 
 
-def draw(seed: int, index: int, site: str) -> Truth:
-    """Draws and renders recording `index` of a site. The same arguments give the same bits."""
+def draw(seed: int, index: int, site: str, *, noiseless: bool = False) -> Truth:
+    """Draws and renders recording `index` of a site. The same arguments give the same bits.
+
+    With `noiseless` the samples are those of the heart alone: what noise was drawn is told, but not added, and no
+    machine's low pass rounds the waves.
+    """
     patient, case, rng = patient_and_case(seed, index, site)
     conduction = conduction_of(case)
     wanted_rate, flutter, ratio = rhythm.draw_rate(case, rng)
@@ -183,7 +187,7 @@ def draw(seed: int, index: int, site: str) -> Truth:
         burst=burst,
         onsets=schedule.onsets[inside],
         kinds=schedule.kinds[inside],
-        digital=artefacts.digitise(recorded, device, UNIT[site]),
+        digital=artefacts.digitise(eight if noiseless else recorded, device, UNIT[site]),
     )
 
 
@@ -228,8 +232,8 @@ def _render(
     return eight
 
 
-def simulate(seed: int, index: int, site: str = "a") -> tuple[Recording, Truth]:
-    """One recording in memory: what `write_site` would write at place `index`, and its ground truth."""
-    truth = draw(seed, index, site)
+def simulate(seed: int, index: int, site: str = "a", *, noiseless: bool = False) -> tuple[Recording, Truth]:
+    """One recording in memory: what `write_site` would write at place `index`, and its ground truth; see `draw`."""
+    truth = draw(seed, index, site, noiseless=noiseless)
     signal = (truth.digital * np.float32(UNIT[site])).astype(np.float32)
     return Recording(signal, SAMPLING_RATE, record_id=str(index), source=f"synthetic-{site}"), truth
