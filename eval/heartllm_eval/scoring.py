@@ -132,12 +132,12 @@ def evaluate(
     rows = stats.number_clusters(request.cluster or request.id for request in requests)
     resampling = stats.Draws(len(np.unique(rows)), resamples=options.resamples, seed=options.seed)
     for metric in metrics:
-        draws, values = _resample(metric, systems, masks, rows, resampling)
+        draws, values = resample(metric, systems, masks, rows, resampling)
         for label, mask in masks.items():
             for system in systems:
                 for column, figure in enumerate(metric.figures):
                     key = (system.system, label)
-                    counted, clusters = _extent(metric, column, system.statistics[metric.name][mask], rows[mask])
+                    counted, clusters = extent(metric, column, system.statistics[metric.name][mask], rows[mask])
                     found = stats.interval(
                         float(values[key][column]),
                         draws[key][:, column],
@@ -148,7 +148,7 @@ def evaluate(
                     share = metric.share(column)
                     if share is not None:
                         counts = system.statistics[metric.name][mask][:, list(share)]
-                        found, method = _exact(found, method, counts, rows[mask], options.confidence)
+                        found, method = exact(found, method, counts, rows[mask], options.confidence)
                     result.figures.append(
                         Figure(
                             task=task,
@@ -172,7 +172,7 @@ def evaluate(
     return result
 
 
-def _resample(
+def resample(
     metric: Metric,
     systems: Sequence[Scored],
     masks: Mapping[str, np.ndarray[tuple[int], np.dtype[np.bool_]]],
@@ -216,7 +216,7 @@ def _spread(sums: Array, used: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Ar
     return found
 
 
-def _exact(
+def exact(
     found: stats.Interval,
     method: str,
     statistics: Array,
@@ -253,8 +253,8 @@ def _differences(
     ours, theirs = (system.system, label), (control.system, label)
     sides = system.statistics[metric.name][mask], control.statistics[metric.name][mask]
     for column, figure in enumerate(metric.figures):
-        counted, clusters = _extent(metric, column, sides[0], rows)
-        both = counted and _extent(metric, column, sides[1], rows)[0]  # a control may rank no options
+        counted, clusters = extent(metric, column, sides[0], rows)
+        both = counted and extent(metric, column, sides[1], rows)[0]  # a control may rank no options
         delta = draws[ours][:, column] - draws[theirs][:, column]
         value = float(values[ours][column] - values[theirs][column])
         between = stats.interval(value, delta, clusters=clusters, confidence=options.confidence)
@@ -303,7 +303,7 @@ def correct_for_many(differences: Sequence[Difference]) -> list[Difference]:
     return [replace(part, p_holm=_number(p)) for part, p in zip(differences, adjusted, strict=True)]
 
 
-def _extent(metric: Metric, figure: int, statistics: Array, rows: stats.Rows) -> tuple[int, int]:
+def extent(metric: Metric, figure: int, statistics: Array, rows: stats.Rows) -> tuple[int, int]:
     """How many samples a figure is about, or how many trials if it is a share of its own, and how many clusters.
 
     A sample that a metric does not apply to has only zeros.
