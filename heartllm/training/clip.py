@@ -102,8 +102,9 @@ class Alignment(nn.Module):
 
     def forward(self, signal: Tensor, features: Tensor, same: Tensor) -> dict[str, Tensor]:
         """(B, 12, T) mV, text features (B, text_width) and the numbers of the texts (B,) -> named losses."""
-        front, config = self.front_end, self.front_end.config
-        found = front.feature_map(signal)
+        front, config, device = self.front_end, self.front_end.config, self.front_end.centre.device
+        features, same = features.to(device), same.to(device)
+        found = front.feature_map(signal.to(device))
         aligned = info_nce(front.project(found), front.embed_text(features), config.temperature, same)
         if not len(self.views):
             return {"loss": aligned}
@@ -205,17 +206,18 @@ def _pairs(config: ClipConfig, train: Waveforms, reports: Reports | None, text: 
 def embed_all(front_end: Clip, pairs: Pairs, most: int | None = None, batch: int = 32) -> Tensor:
     """Embeddings (R, D) of (at most) the first recordings."""
     picks = np.arange(len(pairs.rows))[:most]
-    parts = [front_end.embed(pairs.signal(picks[first : first + batch])) for first in range(0, len(picks), batch)]
-    return torch.cat(parts)
+    device = front_end.centre.device
+    parts = [picks[first : first + batch] for first in range(0, len(picks), batch)]
+    return torch.cat([front_end.embed(pairs.signal(part).to(device)) for part in parts])
 
 
 @torch.no_grad()
 def retrieval_figures(front_end: Clip, pairs: Pairs, most: int = VALID_MOST) -> dict[str, float]:
     """InfoNCE over batches of 64 ("loss"), and recall@k of each ECG's report among the distinct ones of the set."""
     ecg = embed_all(front_end, pairs, most)
-    texts = pairs.texts[: len(ecg)]
-    asked, wanted = texts.unique(return_inverse=True)
-    candidates = front_end.embed_text(pairs.features[asked])
+    asked, wanted = pairs.texts[: len(ecg)].unique(return_inverse=True)
+    wanted = wanted.to(ecg.device)
+    candidates = front_end.embed_text(pairs.features[asked].to(ecg.device))
     losses = [
         info_nce(part, candidates[number], front_end.config.temperature, number)
         for part, number in zip(ecg.split(64), wanted.split(64), strict=True)

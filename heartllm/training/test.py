@@ -110,7 +110,8 @@ def text_prototypes(rows: Tensor, count: int, seed: int = 0, rounds: int = 100) 
 def weak_view(windows: Tensor, config: TESTConfig, generator: torch.Generator) -> Tensor:
     """Jitter and scale: (B, 12, t) with a gain of each lead about 1, and noise."""
     gain = 1 + config.scale * torch.randn(*windows.shape[:2], 1, generator=generator)
-    return windows * gain + config.jitter * torch.randn(windows.shape, generator=generator)
+    noise = config.jitter * torch.randn(windows.shape, generator=generator)
+    return windows * gain.to(windows.device) + noise.to(windows.device)
 
 
 def strong_view(windows: Tensor, config: TESTConfig, generator: torch.Generator, rng: np.random.Generator) -> Tensor:
@@ -121,8 +122,9 @@ def strong_view(windows: Tensor, config: TESTConfig, generator: torch.Generator,
         cuts = rng.choice(np.arange(1, length), int(rng.integers(1, min(config.segments, length))), replace=False)
         pieces = np.split(np.arange(length), np.sort(cuts))
         row[:] = np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
-    shuffled = windows.gather(-1, torch.from_numpy(order)[:, None].expand(windows.shape))
-    return shuffled + config.jitter * torch.randn(windows.shape, generator=generator)
+    index = torch.from_numpy(order)[:, None].expand(windows.shape)
+    noise = config.jitter * torch.randn(windows.shape, generator=generator)
+    return windows.gather(-1, index.to(windows.device)) + noise.to(windows.device)
 
 
 def draw_windows(waveforms: Waveforms, config: TESTConfig, batch: int, rng: np.random.Generator) -> Tensor:
@@ -161,7 +163,7 @@ class Contrast(nn.Module):
     def forward(self, windows: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Windows (B, 12, t) mV, those of a recording behind one another -> named losses, "loss" their sum."""
         config = self.front_end.config
-        scaled = self.front_end.scaling(windows)
+        scaled = self.front_end.scaling(windows.to(self.prototypes.device))
         if config.objective == "triplet":
             return {"loss": self._triplet(scaled, rng)}
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -189,8 +191,8 @@ class Contrast(nn.Module):
         long = int(rng.integers(short, length + 1))
 
         def crop(which: npt.NDArray[np.int64], first: npt.NDArray[np.int64], size: int) -> Tensor:
-            index = torch.from_numpy(first[:, None] + np.arange(size))[:, None]
-            return scaled[torch.from_numpy(which)].gather(-1, index.expand(-1, scaled.shape[1], -1))
+            index = torch.from_numpy(first[:, None] + np.arange(size))[:, None].to(scaled.device)
+            return scaled[which].gather(-1, index.expand(-1, scaled.shape[1], -1))
 
         rows = np.arange(len(scaled))
         first = rng.integers(length - long + 1, size=len(rows))
