@@ -45,7 +45,7 @@ class Shown:
 
 
 def untrained(responder: Responder, seed: int = 0) -> Responder:
-    """The same codec and architecture before any training of the language model."""
+    """The same front-end and architecture before any training of the language model."""
     import torch
 
     from heartllm.checkpoint import new_language
@@ -53,9 +53,10 @@ def untrained(responder: Responder, seed: int = 0) -> Responder:
     from heartllm.responder import Responder as Loaded
 
     torch.manual_seed(seed)
-    model = new_language(responder.config, responder.generator.vocabulary.tokenizer, seed)
+    tokenizer = responder.generator.vocabulary.tokenizer
+    model = new_language(responder.config, tokenizer, seed, front=responder.front)
     generator = Generator(model.to(responder.generator.device), responder.config.layout)
-    return Loaded(responder.codec, generator, responder.config, responder.fingerprint, responder.codec_hash)
+    return Loaded(responder.front, generator, responder.config, responder.fingerprint, responder.codec_hash)
 
 
 def clouds(responder: Responder, shown: Sequence[Shown], *, seed: int = 0) -> dict[str, Cloud]:
@@ -115,23 +116,25 @@ class _Rows:
 
     def ecg(self, codes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """One ECG -> (N, hidden) what enters at its positions, and (hidden,) the mean of its last hidden states."""
-        from heartllm.language.prompts import prefix_ids
+        from heartllm.language.prompts import prefix_ids, soft_values
 
         ids, (first, last) = prefix_ids(self.vocabulary, "", codes)
-        return self._run(ids, first, last)
+        return self._run(ids, first, last, soft_values(codes))
 
     def text(self, text: str) -> npt.NDArray[Any]:
         """(hidden,) the mean of a text's last hidden states."""
         ids = np.array([*self.vocabulary.bos, *self.vocabulary.text(" " + text)], np.int64)
         return self._run(ids, len(self.vocabulary.bos), len(ids))[1]
 
-    def _run(self, ids: npt.NDArray[np.int64], first: int, last: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def _run(
+        self, ids: npt.NDArray[np.int64], first: int, last: int, values: npt.NDArray[np.float32] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         import torch
 
+        device, model = self.generator.device, self.generator.model
         with torch.inference_mode():
-            embedded = torch.nn.functional.embedding(
-                torch.from_numpy(ids)[None].to(self.generator.device), self.generator.table
-            )
-            states = self.generator.model.body(inputs_embeds=embedded, use_cache=False).last_hidden_state
+            soft = None if values is None else torch.from_numpy(values)[None].to(device)
+            embedded = model.embed(torch.from_numpy(ids)[None].to(device), self.generator.table, soft)
+            states = model.body(inputs_embeds=embedded, use_cache=False).last_hidden_state
             one, two = embedded[0, first:last].float(), states[0, first:last].float().mean(0)
         return one.cpu().numpy(), two.cpu().numpy()

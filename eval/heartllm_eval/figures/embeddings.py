@@ -24,7 +24,7 @@ from heartllm_eval.figures.embedding_measures import (
     separation,
     umap_points,
 )
-from heartllm_eval.figures.style import BLUE, PAGE, VERMILION, in_style, mark_synthetic, new_figure
+from heartllm_eval.figures.style import BLUE, COLUMN, PAGE, VERMILION, in_style, mark_synthetic, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,10 @@ def draw_embeddings(panels: Sequence[Panel]) -> Figure:
     """
     check_same(panels)
     levels = [level for level in LEVELS if level in panels[0].points]
-    figure = new_figure(PAGE, 0.25 + 1.95 * len(levels))
+    side = min(1.32, (PAGE - 0.25) / len(panels))  # of a panel, in inches
+    width = PAGE if len(panels) > 3 else max(COLUMN, 0.25 + side * len(panels))
+    lines = [max(_caption(panel, level).count("\n") + 1 for panel in panels) for level in levels]
+    figure = new_figure(width, 0.7 + sum(side + 0.1 + 0.12 * count for count in lines))
     grid = figure.subplots(len(levels), len(panels), squeeze=False)
     for row, level in enumerate(levels):
         for column, panel in enumerate(panels):
@@ -141,9 +144,11 @@ def draw_embeddings(panels: Sequence[Panel]) -> Figure:
             if row == 0:
                 axes.set_title(panel.system, fontweight="bold")
         grid[row, 0].set_ylabel(LEVELS[level])
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, markerscale=2.5)
-    if str(panels[0].measured["dataset"]).startswith("synthetic"):
-        mark_synthetic(figure, f"{panels[0].measured['recordings']} synthetic ECGs, test split")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, markerscale=2.5)
+    about = panels[0].measured
+    made = "synthetic ECGs" if str(about["dataset"]).startswith("synthetic") else f"ECGs of {about['dataset']}"
+    foot = f"{reference_levels(panels)}  |  {about['recordings']} {made}"
+    mark_synthetic(figure, foot if width == PAGE else foot.replace("  |  ", "\n").replace("; ", "\n"))
     return figure
 
 
@@ -182,12 +187,27 @@ def _scatter(axes: Axes, points: dict[str, list[list[float]]]) -> None:
 def _caption(panel: Panel, level: str) -> str:
     """The lines below a panel."""
     lines = []
-    for measure_name, text in (("probe AUC", "AUC"), ("kNN mixing", "mixing"), ("recall@10", "R@10")):
-        row = find(panel.numbers, level, measure_name)
+    for measured, text in (
+        ("probe AUC", "AUC"),
+        ("kNN mixing", "mixing"),
+        ("recall@10", "R@10"),
+        ("mapped@10", "map@10"),
+    ):
+        row = find(panel.numbers, level, measured)
         if row is not None:
-            chance = f" ({_short(row['chance'])})" if measure_name.startswith("recall") else _range(row)
-            lines.append(f"{text} {_short(row['value'])}{chance}")
+            lines.append(f"{text} {_short(row['value'])}{_range(row)}")
     return "\n".join(lines)
+
+
+def reference_levels(panels: Sequence[Panel]) -> str:
+    """What the numbers below the panels would be without any knowledge, for the figure's foot."""
+    row, common = find(panels[0].numbers, "state", "recall@10"), find(panels[0].numbers, "state", "commonest@10")
+    told = "mixed: AUC .50, mixing 1"
+    return (
+        told
+        if row is None or common is None
+        else (f"{told}; @10 by chance {_short(row['chance'])}, by the commonest reports {_short(common['value'])}")
+    )
 
 
 def _range(row: dict[str, Any]) -> str:
