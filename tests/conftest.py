@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import random
@@ -77,6 +78,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(lacks_data)
         if item.get_closest_marker("model") and not HAS_MODEL_STACK:
             item.add_marker(lacks_model)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays until the end: garbage collections need not visit it, and some tests ask for many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
