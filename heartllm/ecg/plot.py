@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,48 @@ def plot_ecg(
     return figure
 
 
+def plot_strips(
+    axes: Axes,
+    recording: Recording,
+    leads: Sequence[str],
+    *,
+    seconds: float = 10.0,
+    paper: Paper | None = None,
+    scale: float,
+) -> None:
+    """Draws whole leads under one another on ECG paper, into axes of any figure.
+
+    The axes then count millimetres of paper: a second is `paper.speed` of them, and the first lead's row is the
+    uppermost `paper.row_height`, so that marks can be laid over the ECG. Each lead's median lies on its baseline.
+
+    Args:
+        seconds: how much of the recording is drawn.
+        scale: printed millimetres of a millimetre of paper; below one half only the 5 mm lines are drawn.
+
+    Raises:
+        UsageError: for an unknown lead, or none.
+    """
+    paper = paper or Paper()
+    if not leads or any(lead not in LEADS for lead in leads):
+        raise UsageError(f"cannot draw the leads {list(leads)}", remedy=f"Choose some of: {', '.join(LEADS)}.")
+    width, height = seconds * paper.speed, len(leads) * paper.row_height
+    axes.set(xlim=(0, width), ylim=(0, height), facecolor=paper.background)
+    axes.set_axis_off()
+    _draw_grid(axes, width, height, paper, scale, steps=(1, 5) if scale >= 0.5 else (5,))
+    rate = recording.sampling_rate
+    for row, lead in enumerate(leads):
+        values = recording.lead(lead)[: round(seconds * rate)]
+        level = float(np.nanmedian(values)) if np.isfinite(values).any() else 0.0
+        axes.plot(
+            np.arange(len(values)) / rate * paper.speed,
+            height - (row + 0.5) * paper.row_height + (values - level) * paper.gain,
+            color=paper.ink,
+            linewidth=max(_points(paper.line_width, scale), 0.4),
+            solid_joinstyle="round",
+            zorder=3,
+        )
+
+
 def save(figure: Figure, path: str | Path, *, dpi: float = 150.0) -> Path:
     """Saves a figure in its true size; the suffix chooses the kind (.png, .pdf, .svg).
 
@@ -153,10 +196,14 @@ def _points(millimetres: float, scale: float) -> float:
     return millimetres * scale * 72 / _MM_PER_INCH
 
 
-def _draw_grid(axes: Axes, width: float, height: float, paper: Paper, scale: float) -> None:
+def _draw_grid(
+    axes: Axes, width: float, height: float, paper: Paper, scale: float, steps: Sequence[int] = (1, 5)
+) -> None:
     from matplotlib.collections import LineCollection
 
     for step, colour, thickness, order in ((1, paper.minor, 0.1, 0), (5, paper.major, 0.18, 1)):
+        if step not in steps:
+            continue
         lines = [[(x, 0.0), (x, height)] for x in np.arange(0, width + 0.5, step)]
         lines += [[(0.0, y), (width, y)] for y in np.arange(0, height + 0.5, step)]
         axes.add_collection(

@@ -30,7 +30,7 @@ def rooms(beats: Places, samples: int) -> Places:
 def transplant(beats: Places, donor: Signal, donor_beats: Places, rng: np.random.Generator) -> Signal:
     """A signal with the beat times of one recording and the beats of another.
 
-    Each beat's room is filled with a randomly drawn inner beat of the donor, its QRS at the beat's place. Where the room
+    Each beat's room is filled with a randomly drawn inner beat of the donor, its QRS at the beat's place. Where it
     is longer than the donor's, the donor's last (or first) value is held, as between two beats; where it is shorter,
     the donor's is cut. Joins blend over 40 ms.
 

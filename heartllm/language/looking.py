@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 from heartllm.errors import UsageError
 from heartllm.language.generation import Generator
-from heartllm.language.prompts import answer_ids, prefix_ids, prompt_ids
+from heartllm.language.prompts import answer_ids, prefix_ids, prompt_ids, soft_values
+from heartllm.language.vocabulary import ECG
 
 Windows = Sequence[tuple[int, int]]  # first and last-plus-one ECG position of each window
 Floats = npt.NDArray[np.float64]
@@ -58,10 +59,22 @@ class Scene:
         return replace(self, prefix=prefix)
 
 
-def embed_codes(generator: Generator, codes: npt.NDArray[np.integer[Any]]) -> Tensor:
-    """Codes (..., N) -> their input vectors (..., N, hidden)."""
-    ids = torch.from_numpy(np.asarray(codes, np.int64)) + generator.vocabulary.first_code
-    return F.embedding(ids.to(generator.device), generator.table)
+def ecg_vectors(generator: Generator, ecgs: Sequence[ECG]) -> Tensor:
+    """ECGs as a front-end encodes them, codes (N,) or values (N, width) each -> their input vectors (E, N, hidden).
+
+    Raises:
+        UsageError: if they differ in length: a window would be another stretch of time in each.
+    """
+    ids = [generator.vocabulary.ecg(ecg)[1:-1] for ecg in ecgs]
+    if len({len(row) for row in ids}) > 1:
+        raise UsageError(
+            f"ECGs of {min(map(len, ids))} to {max(map(len, ids))} positions cannot be laid over each other",
+            remedy="Use a front-end whose ECGs all have the same length.",
+        )
+    values = [soft_values(ecg) for ecg in ecgs]
+    soft = None if values[0] is None else torch.from_numpy(np.stack(values)).to(generator.device)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        return generator.model.embed(torch.from_numpy(np.stack(ids)).to(generator.device), generator.table, soft)
 
 
 def scenes(
@@ -77,7 +90,8 @@ def scenes(
     vocabulary, table = generator.vocabulary, generator.table
     together = generator.layout == "ecg-first"
     groups = [list(range(len(asked)))] if together else [[index] for index in range(len(asked))]
-    blank = np.zeros(len(ecg), np.int64)  # a code that stands where the ECG's vectors come
+    width = vocabulary.width  # placeholders stand where the ECG's vectors come
+    blank: ECG = np.zeros(len(ecg), np.int64) if width is None else np.zeros((len(ecg), width), np.float32)
     for group in groups:
         question = None if together else asked[group[0]][0]
         ids, place = prefix_ids(vocabulary, features, blank, question)

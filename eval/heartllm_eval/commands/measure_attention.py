@@ -1,0 +1,85 @@
+"""`heartllm-eval measure attention`: figure 4 a-b, what in the ECG an answer looks at and depends on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heartllm.errors import UsageError
+from heartllm_eval.commands.measure import DataOut
+from heartllm_eval.options import DataRoot
+
+EPILOG = """**Examples**
+
+`heartllm-eval measure attention -a checkpoint=DIR -d synthetic-a -d synthetic-b --data_root DATA -o
+reports/figures/data`
+
+`heartllm-eval measure attention -a checkpoint=DIR,device=cuda -d synthetic-a --example ptbxl -o reports/figures/data`
+
+Only synthetic data sets say where a finding lies; `--example` adds a real ECG to the figure."""
+
+
+def attention(
+    model_args: Annotated[str, typer.Option("--model_args", "-a", help="checkpoint=DIR[,device=cuda][,threads=N].")],
+    dataset: Annotated[list[str], typer.Option("--dataset", "-d", help="synthetic-a or synthetic-b; repeatable.")],
+    output_path: DataOut,
+    example: Annotated[str, typer.Option("--example", help="A data set for one real example, such as ptbxl.")] = "",
+    split: Annotated[str, typer.Option("--split", help="Recordings of this split.")] = "test",
+    per_kind: Annotated[int, typer.Option("--per_kind", "-n", min=1, help="Findings of each kind, a data set.")] = 12,
+    draws: Annotated[int, typer.Option("--draws", help="Recordings whose beats replace each ECG's.")] = 2,
+    width: Annotated[int, typer.Option("--width", help="Positions (32 ms each) replaced at a time.")] = 5,
+    stride: Annotated[int, typer.Option("--stride", help="Positions from one window to the next.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Measures attention and occlusion, and how much of a known finding their top fifth covers."""
+    from heartllm.responder import Responder
+    from heartllm_eval.figures.attention_data import measure, real_example, write
+    from heartllm_eval.figures.attention_maps import Settings
+    from heartllm_eval.models.base import parse_model_args
+    from heartllm_eval.requests import Workspace
+
+    given = parse_model_args(model_args)
+    folder, device, threads = given.pop("checkpoint", ""), given.pop("device", "cpu"), given.pop("threads", "1")
+    if not folder or given or not threads.isdigit():
+        raise UsageError(
+            f"{model_args!r} is not understood",
+            where="--model_args",
+            remedy="Write checkpoint=DIR, and if wanted ,device=cuda or ,threads=N.",
+        )
+    settings = Settings(draws=draws, width=width, stride=stride, seed=seed, batch=16 if device == "cpu" else 512)
+    responder = Responder.load(Path(folder), device=device, threads=int(threads))
+    workspace = Workspace(tuple(data_root or ()))
+
+    def say(text: str) -> None:
+        print(f"\r{text}   ", end="", file=sys.stderr, flush=True)
+
+    rows, heads, examples = measure(
+        responder, workspace, dataset, split=split, per_kind=per_kind, settings=settings, say=say
+    )
+    if example and (real := real_example(responder, workspace, example, split=split, settings=settings)) is not None:
+        examples.append(real)
+    about = {
+        "checkpoint": responder.fingerprint,
+        "datasets": dataset,
+        "split": split,
+        "per_kind": per_kind,
+        **asdict(settings),
+    }
+    summary = write(output_path / "attention", rows, heads, examples, about)
+    print(file=sys.stderr)
+    for row in summary:
+        if row["kind"] == "all" and row["measure"] in ("covered", "auc"):
+            bounds = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+            whose = "answered yes" if row["answered_yes_only"] else "all"
+            print(f"{row['method']:42} {whose:13} {row['measure']:8} {row['value']:.3f}{bounds}  of {row['samples']}")
+    print(f"written to {output_path / 'attention'}", file=sys.stderr)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the group."""
+    app.command(epilog=EPILOG)(attention)
