@@ -21,7 +21,7 @@ from heartllm_eval.paper.plan import TRAINING_FILE, Column, Plan, Row
 from heartllm_eval.planning import changes
 from heartllm_eval.scoring import Options, Scored, slice_masks
 
-CONTROLS = ("majority", "constant", "retrieval", "blind", "gold")  # the same for every row; those of the main row shown
+CONTROLS = ("majority", "constant", "retrieval", "blind")  # the same for every row; those of the main row shown
 SHUFFLED = "shuffled"
 
 
@@ -167,6 +167,8 @@ def collect(runs: Runs, rows: Sequence[Row], suite: str, *, missing: bool = True
         groups.append(Group(row.name, row.label, {seed: part.system("model") for seed, part in read.items()}))
         for seed, part in read.items():
             for scored in part.systems[1:]:
+                if scored.system == "gold":  # a check of the metrics, not a system
+                    continue
                 own = scored.system == SHUFFLED
                 if own or row is rows[0]:
                     controls.setdefault(f"{row.name}/{SHUFFLED}" if own else scored.system, {})[seed] = scored
@@ -368,7 +370,7 @@ def correct(blocks: Sequence[Block]) -> list[Block]:
     """Adds Holm's correction over all differences of a table to trained rows and controls."""
     from dataclasses import replace
 
-    keys = [(number, key) for number, block in enumerate(blocks) for key in block.gaps if key[0] != "gold"]
+    keys = [(number, key) for number, block in enumerate(blocks) for key in block.gaps]
     given = [blocks[number].gaps[key].p for number, key in keys]
     adjusted = dict(zip(keys, stats.holm([math.nan if p is None else p for p in given]), strict=True))
     return [

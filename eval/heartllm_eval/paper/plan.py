@@ -80,6 +80,7 @@ class Row:
         seeds: how many trainings of its language model, from seed 0 on.
         frontend: the row whose front-end and token store it uses; its own where empty.
         pretrain: whether it has a forecasting stage (as its recipe says).
+        pretrained: the row whose forecasting stage it starts from; its own where empty.
         text: its front-end is trained against the texts of the blind control.
         controls: asked beside it.
         hours: of one core, a seed, measured; 0: not known.
@@ -95,6 +96,7 @@ class Row:
     seeds: int = 1
     frontend: str = ""
     pretrain: bool = True
+    pretrained: str = ""
     text: bool = False
     controls: tuple[str, ...] = ("shuffled",)
     hours: float = 0.0
@@ -156,7 +158,7 @@ class Plan:
             for what, given, known in (
                 ("table", row.tables, {table.name for table in self.tables}),
                 ("regime", row.regimes, regimes),
-                ("earlier row", (row.frontend,) if row.frontend else (), set(names[:number])),
+                ("earlier row", [name for name in (row.frontend, row.pretrained) if name], set(names[:number])),
             ):
                 unknown = [name for name in given if name not in known]
                 if unknown:

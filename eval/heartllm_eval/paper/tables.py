@@ -180,7 +180,7 @@ def _notes(table: TablePlan, block: Block) -> list[str]:
         counts = f"{next(iter(numbers.values())):,}"
     notes = [
         f"n: {counts}; {block.about['patients']:,} patients. In brackets: 95 % interval, percentile bootstrap by "
-        f"patient ({block.resamples:,} resamples), of the mean over the trainings shown; it is of other patients, not of "
+        f"patient ({block.resamples:,} resamples), of the mean over the trainings shown: of other patients, not of "
         "other trainings."
     ]
     if block.about.get("derived"):
@@ -226,9 +226,8 @@ def _budget_notes(
 def _gaps(plan: Plan, table: TablePlan, block: Block) -> Table:
     main = block.groups[0]
     names = [column.name for column in table.columns]
-    others = [group for group in block.groups[1:] if group.name != "gold"]
     rows = []
-    for group in others:
+    for group in block.groups[1:]:
         gaps = [block.gaps.get((group.name, name)) for name in names]
         worst = [gap.p_holm for gap in gaps if gap is not None and gap.p_holm is not None]
         rows.append((group.label, *map(gap_text, gaps), p_text(min(worst)) if worst else "–"))

@@ -1,0 +1,181 @@
+"""Findings from the data files of figures: embeddings (C6), attention (C7), denoising (C8), forecasts (C4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heartllm.errors import DataError
+from heartllm_eval.figures.style import read_csv
+
+if TYPE_CHECKING:
+    from heartllm_eval.paper.claims import Finding
+
+EMBEDDINGS, ATTENTION, DENOISING = "embeddings", "attention/summary.csv", "codec/denoising.csv"
+FORECASTS = "forecasts.csv"
+RIVALS = ("TEST", "Time-LLM")  # of which the paper says that they keep the modalities apart
+_AGAIN = "Measure it again: heartllm-eval measure --help."
+
+
+def _finding(state: str, text: str, where: str) -> Finding:
+    from heartllm_eval.paper.claims import Finding
+
+    return Finding(state, text, where)  # type: ignore[arg-type]
+
+
+def _missing(what: str, command: str) -> tuple[Finding, ...]:
+    return (_finding("missing", f"{what}: not run yet ({command})", ""),)
+
+
+def mixing(folder: Path) -> tuple[Finding, ...]:
+    """C6: the probe's AUC between modalities, where what enters the language model and what it makes of it."""
+    panels = {}
+    for path in sorted((folder / EMBEDDINGS).glob("*.json")):
+        try:
+            panel = json.loads(path.read_text(encoding="utf-8"))
+            panels[str(panel["system"])] = {(row["level"], row["measure"]): row for row in panel["numbers"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"is not a file of embeddings ({error})", where=path, remedy=_AGAIN) from None
+    command = "heartllm-eval measure embeddings"
+    if "HeartLLM" not in panels:
+        return _missing("the embeddings of HeartLLM", command)
+    found: list[Finding] = []
+    where = "figures/figure1_embeddings.csv"
+    for level, spoken in (("input", "what enters the LLM"), ("state", "what the LLM makes of it")):
+        ours = panels["HeartLLM"].get((level, "probe AUC"))
+        if ours is None:
+            continue
+        if _low(ours) is not None and float(ours["low"]) > 0.99:
+            state = "against"
+        else:
+            state = "for" if _high(ours) is not None and float(ours["high"]) < 0.9 else "open"
+        found.append(_finding(state, f"probe AUC of HeartLLM, {spoken}: {_value(ours, 3)}", where))
+        for other in (*RIVALS, "CLIP", "untrained"):
+            theirs = panels.get(other, {}).get((level, "probe AUC"))
+            if theirs is None:
+                found += _missing(f"probe AUC of {other}, {spoken}", command)
+                continue
+            below = _high(ours) is not None and _low(theirs) is not None and float(ours["high"]) < float(theirs["low"])
+            above = _low(ours) is not None and _high(theirs) is not None and float(ours["low"]) > float(theirs["high"])
+            text = f"probe AUC of {other}, {spoken}: {_value(theirs, 3)}; HeartLLM's lies "
+            place = "below" if below else "above" if above else "within its interval"
+            found.append(_finding("for" if below else "against" if above else "open", text + place, where))
+    return tuple(found)
+
+
+def coverage(folder: Path) -> tuple[Finding, ...]:
+    """C7: how much of the known finding the top 20 % of windows cover."""
+    rows = _rows(folder / ATTENTION)
+    if rows is None:
+        return _missing("attention and occlusion on synthetic ECGs", "heartllm-eval measure attention")
+    from heartllm_eval.figures.attention_maps import ATTENTION as LOOK
+    from heartllm_eval.figures.attention_maps import BEATS, SHUFFLED
+
+    def one(method: str, measure: str) -> Mapping[str, str] | None:
+        return next(
+            (
+                row
+                for row in rows
+                if (row["kind"], row["method"], row["measure"]) == ("all", method, measure)
+                and row["answered_yes_only"].lower() == "false"
+            ),
+            None,
+        )
+
+    where = "figures/data/attention/summary.csv"
+    found: list[Finding] = []
+    for method in (LOOK, BEATS):
+        row = one(method, "covered")
+        if row is None:
+            found += _missing(f"coverage by {method}", "heartllm-eval measure attention")
+            continue
+        state = _against_level(row, float(row["chance"]))
+        chance = f"chance {float(row['chance']):.3f}"
+        text = f"the top 20 % of windows by {method} cover {_value(row, 3)} of the finding; {chance}"
+        found.append(_finding(state, text, where))
+    ours, theirs = one(LOOK, "covered"), one(SHUFFLED, "covered")
+    if ours is not None and theirs is not None and _low(ours) is not None and _high(theirs) is not None:
+        above, below = float(ours["low"]) > float(theirs["high"]), float(ours["high"]) < float(theirs["low"])
+        state = "for" if above else "against" if below else "open"
+        found.append(_finding(state, f"{SHUFFLED} covers {_value(theirs, 3)}", where))
+    row = one(LOOK, "agreement")
+    if row is not None:
+        text = f"rank agreement of {LOOK} with occlusion: {_value(row, 3)}"
+        found.append(_finding(_against_level(row, 0.0), text, where))
+    return tuple(found)
+
+
+def denoising(folder: Path) -> tuple[Finding, ...]:
+    """C8: SNR out of the codec against SNR in, and against a low-pass filter and a DCT at the same bit rate."""
+    rows = _rows(folder / DENOISING)
+    if rows is None:
+        return _missing("denoising by the codec", "heartllm-eval measure denoising")
+    where, found = "figures/data/codec/denoising.csv", list[Any]()
+    ours = {(row["noise"], row["snr_in"]): row for row in rows if row["system"] == "codec"}
+    gains = [(float(row["snr_out_low"]) - float(level), key) for key, row in ours.items() for level in (key[1],)]
+    losses = [(float(row["snr_out_high"]) - float(level), key) for key, row in ours.items() for level in (key[1],)]
+    better, worse = [key for gain, key in gains if gain > 0], [key for loss, key in losses if loss < 0]
+    text = (
+        f"of {len(ours)} kinds and levels of noise, the copy is nearer to the clean ECG than the noisy one in "
+        f"{len(better)} "
+        f"({_named(better)}) and farther in {len(worse)} ({_named(worse)})"
+    )
+    found.append(_finding("for" if not worse else "open" if better else "against", text, where))
+    for system in sorted({row["system"] for row in rows} - {"codec"}):
+        for setting in sorted({row["setting"] for row in rows if row["system"] == system}):
+            theirs = {
+                (row["noise"], row["snr_in"]): row
+                for row in rows
+                if (row["system"], row["setting"]) == (system, setting)
+            }
+            both = [key for key in ours if key in theirs]
+            above = [k for k in both if float(ours[k]["snr_out_low"]) > float(theirs[k]["snr_out_high"])]
+            below = [k for k in both if float(ours[k]["snr_out_high"]) < float(theirs[k]["snr_out_low"])]
+            text = f"against {system} {setting}: higher SNR in {len(above)} of {len(both)}, lower in {len(below)}"
+            found.append(_finding("against" if below else "for" if len(above) == len(both) else "open", text, where))
+    return tuple(found)
+
+
+def forecasts(folder: Path) -> tuple[Finding, ...]:
+    """C4: forecasts of rhythm and intervals against repeating the last beat."""
+    rows = _rows(folder / FORECASTS)
+    if rows is None:
+        return _missing("forecasts of rhythm and intervals against repeating the last beat", "no measurement is built")
+    where = f"figures/data/{FORECASTS}"
+    return tuple(
+        _finding(
+            _against_level(row, 0.0), f"{row['measure']}: the baseline's error less the model's {_value(row, 2)}", where
+        )
+        for row in rows
+    )
+
+
+def _rows(path: Path) -> Sequence[Mapping[str, str]] | None:
+    return read_csv(path) if path.is_file() else None
+
+
+def _against_level(row: Mapping[str, Any], level: float) -> str:
+    low, high = _low(row), _high(row)
+    if low is None or high is None:
+        return "open"
+    return "for" if low > level else "against" if high < level else "open"
+
+
+def _low(row: Mapping[str, Any]) -> float | None:
+    return None if row["low"] in (None, "") else float(row["low"])
+
+
+def _high(row: Mapping[str, Any]) -> float | None:
+    return None if row["high"] in (None, "") else float(row["high"])
+
+
+def _value(row: Mapping[str, Any], digits: int) -> str:
+    low, high = _low(row), _high(row)
+    between = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{float(row['value']):.{digits}f}{between}"
+
+
+def _named(keys: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{noise} {float(level):g} dB" for noise, level in keys) or "none"
