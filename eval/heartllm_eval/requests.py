@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import hashlib
 from collections import defaultdict
@@ -93,6 +94,12 @@ class Workspace:
             raise DataError(
                 f"{name} has no recording {record_id!r}", where=self.where, remedy="Check the data folder."
             ) from None
+
+    def with_shift(self, shift: Shift) -> Workspace:
+        """Another one with this shift, which shares what this one has opened and hashed."""
+        other = copy.copy(self)
+        other.shift, other._shifted = shift, set()
+        return other
 
     def ask_about(self, requests: Iterable[Request]) -> None:
         """Names the requests whose recordings are to be shifted; without a shift this does nothing."""

@@ -79,12 +79,17 @@ class _State:
             self.say.warn(message)
 
 
-def run(spec: RunSpec, adapters: Callable[[System, base.Context], base.Adapter] | None = None) -> RunRecord:
+def run(
+    spec: RunSpec,
+    adapters: Callable[[System, base.Context], base.Adapter] | None = None,
+    workspace: Workspace | None = None,
+) -> RunRecord:
     """Runs it, or continues it.
 
     Args:
         spec: what to do.
         adapters: makes the adapter of a system; by default from the registry.
+        workspace: datasets that are open already; its shift is replaced by this run's.
 
     Raises:
         HeartLLMError: after run.json has been marked as "error". What was predicted stays.
@@ -93,7 +98,7 @@ def run(spec: RunSpec, adapters: Callable[[System, base.Context], base.Adapter] 
     state = _open(spec)
     try:
         with processes.locked(spec.output, spec.world):
-            return _run(state, make)
+            return _run(state, make, workspace or Workspace(spec.data_roots))
     except AnotherRun:
         _restore(state)
         raise
@@ -162,9 +167,9 @@ def _open(spec: RunSpec) -> _State:
     return _State(spec, record, Progress(spec.verbosity if spec.world.leads else 0), time.monotonic(), earlier)
 
 
-def _run(state: _State, make: Callable[[System, base.Context], base.Adapter]) -> RunRecord:
+def _run(state: _State, make: Callable[[System, base.Context], base.Adapter], datasets: Workspace) -> RunRecord:
     spec, say = state.spec, state.say
-    workspace = Workspace(spec.data_roots, shift_of(spec))
+    workspace = datasets.with_shift(shift_of(spec))
     planned = plan(spec, workspace)
     systems = systems_of(spec, state.warn)
     for suite in spec.suites:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from heartllm.data.answers import FILE, answer_key, possible_answers, read_answers
@@ -78,6 +77,12 @@ def known_answers(suite: Suite, model_args: Mapping[str, str], workspace: Worksp
     )
 
 
-@lru_cache(maxsize=8)
+_POSSIBLE: dict[tuple[Path, int, str], frozenset[str]] = {}  # by where the recordings lie: a process may run many times
+
+
 def _possible(workspace: Workspace, name: str, split: str) -> frozenset[str]:
-    return possible_answers(workspace.entries(name, split))
+    entries = workspace.entries(name, split)
+    key = (entries[0].path, len(entries), split)
+    if key not in _POSSIBLE:
+        _POSSIBLE[key] = possible_answers(entries)
+    return _POSSIBLE[key]
