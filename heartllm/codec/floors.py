@@ -143,9 +143,10 @@ def fit_transform(
     if kind == "dct":
         from scipy.fft import dct
 
+        cosines: Floats = np.asarray(dct(np.eye(block), axis=0, norm="ortho"), np.float64)
         leads = _principal(np.concatenate([signal.T for signal in signals]).astype(np.float64))
-        axes = np.kron(leads, dct(np.eye(block), axis=0, norm="ortho"))
-        mean = np.zeros(width)
+        axes: Floats = np.asarray(np.kron(leads, cosines), np.float64)
+        mean: Floats = np.zeros(width)
     else:
         if len(rows) < 2 * width:
             raise DataError(

@@ -1,4 +1,4 @@
-"""`heartllm-eval measure codec` and `measure denoising`: what the codec keeps of an ECG, and what classical codecs do."""
+"""`heartllm-eval measure codec` and `measure denoising`: what the codec keeps of an ECG, beside classical ones."""
 
 from __future__ import annotations
 

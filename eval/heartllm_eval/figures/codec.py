@@ -11,7 +11,7 @@ Rows are those of the CSV files, as text or as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,7 +274,7 @@ def draw_reconstruction(rows: Rows) -> Figure:
     return figure
 
 
-def _legend(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
+def _legend(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
     """Handles and labels of all panels, each label once."""
     found: dict[str, Any] = {}
     for axes in panels:

@@ -107,7 +107,7 @@ def byte_copiers(train: Sequence[Floats]) -> list[Copier]:
     some = train[:: max(1, len(train) // BYTE_RECORDINGS)]
 
     def written(tokenizer: ECGByte) -> Copy:
-        each = np.log2(tokenizer.codes)
+        each = np.log2(tokenizer.config.letters + tokenizer.config.merges)
 
         def copy(signal: Floats) -> tuple[Floats, float]:
             tokens = tokenizer.tokens(tokenizer.letters(signal.astype(np.float32)))
@@ -131,7 +131,7 @@ def byte_copiers(train: Sequence[Floats]) -> list[Copier]:
 
 
 def errors(signal: Floats, copy: Floats) -> tuple[float, float]:
-    """Root mean square error in mV over all leads, and the mean over leads of Pearson's r (NaN if all leads are flat)."""
+    """Root mean square error in mV over all leads, and Pearson's r, the mean over leads that are not flat."""
     a, b = (x - x.mean(1, keepdims=True) for x in (signal, copy))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     alive = np.linalg.norm(a, axis=1) > 1e-6

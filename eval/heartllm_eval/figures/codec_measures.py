@@ -6,7 +6,7 @@ Each function gives rows (dictionaries of plain values) for a CSV file; nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,9 +115,9 @@ def code_usage(codec: Codec, signals: Sequence[Floats], dataset: str) -> list[Ro
     ]
 
 
-def perplexity(shares: Sequence[float]) -> float:
-    """exp of the entropy in nats."""
-    share = np.asarray([value for value in shares if value > 0])
+def perplexity(shares: Floats) -> float:
+    """exp of the entropy in nats of (codes,) shares."""
+    share = shares[shares > 0]
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
@@ -196,7 +196,7 @@ def reading_errors(
     originals: Sequence[Recording],
     patients: Sequence[str],
     *,
-    inputs: dict[str, Sequence[Floats]],
+    inputs: Mapping[str, Sequence[Floats]],
     dataset: str,
     say: Say = lambda text: None,
 ) -> list[Row]:
