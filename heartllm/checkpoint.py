@@ -1,8 +1,12 @@
 """A checkpoint is a folder that explains itself and can be checked:
 
-    checkpoint.toml        schema, codec and language configuration, what it was trained on
-    codec.safetensors      the codec
-    language.safetensors   the parameters that trained (all of a tiny model; new rows and LoRA on a pretrained backbone)
+    checkpoint.toml        schema, language configuration, what it was trained on
+    codec.toml             the front-end `fsq`, the codec: configuration and weights
+    codec.safetensors
+    frontend.toml          any other front-end: kind, configuration and weights, in place of the two above
+    frontend.safetensors
+    language.safetensors   the parameters that trained (all of a tiny model; new rows and LoRA on a pretrained backbone;
+                           the module that makes soft tokens of a continuous front-end's values)
     text/                  the text tokenizer
     training/*.jsonl       logs
     manifest.json          SHA-256 of every file above
@@ -21,11 +25,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from heartllm.codec.codec import Codec, CodecConfig
-from heartllm.config import dumps, load
+from heartllm.config import dumps, load, read_toml, to_dict
 from heartllm.errors import CheckpointError
+from heartllm.frontends import build
+from heartllm.frontends.base import FrontEnd
+from heartllm.frontends.fsq import FSQCodes
 from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained, load_backbone
 from heartllm.language.text_side import TextSide
-from heartllm.language.vocabulary import Vocabulary, load_text_tokenizer
+from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer
 
 SCHEMA = 1
 
@@ -35,6 +42,8 @@ class CheckpointConfig:
     """`checkpoint.toml`.
 
     Attributes:
+        codec: the codec's configuration where the front-end is `fsq`.
+        frontend: the kind of front-end.
         layout: order of ECG and question in the prompt.
         features: whether the patient features (TAB) stand in the prompt.
         blind: trained without ECGs (a control).
@@ -43,9 +52,10 @@ class CheckpointConfig:
         stage: last stage that ran.
     """
 
-    codec: CodecConfig
+    codec: CodecConfig | None
     language: LanguageConfig
     text_rows: int
+    frontend: str = "fsq"
     schema: int = SCHEMA
     layout: Literal["ecg-first", "question-first"] = "ecg-first"
     features: bool = True
@@ -118,20 +128,63 @@ def verify(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def save_codec(codec: Codec, folder: Path) -> None:
-    """Writes a codec's configuration and weights (no manifest; see `write_manifest`)."""
+def save_frontend(front: FrontEnd | Codec, folder: Path) -> None:
+    """Writes a front-end's configuration and weights (no manifest; see `write_manifest`).
+
+    The codec keeps the names that it has always had, so that checkpoints of all ages look alike.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "codec.toml").write_text(dumps(codec.config), encoding="utf-8")
-    save_file({name: value.contiguous() for name, value in codec.state_dict().items()}, folder / "codec.safetensors")
+    if isinstance(front, Codec):
+        stem, text = "codec", dumps(front.config)
+    else:
+        stem, text = "frontend", dumps({"kind": front.kind, front.kind: to_dict(front.config)})
+    (folder / f"{stem}.toml").write_text(text, encoding="utf-8")
+    save_file({name: value.contiguous() for name, value in front.state_dict().items()}, folder / f"{stem}.safetensors")
 
 
-def load_codec(folder: Path) -> tuple[Codec, str]:
-    """Reads the codec of a checkpoint (of any stage) and its hash, which token stores carry."""
-    codec = Codec(load(CodecConfig, folder / "codec.toml"))
-    _load_weights(codec, folder / "codec.safetensors", set(codec.state_dict()))
-    return codec.eval(), hash_file(folder / "codec.safetensors")
+def load_frontend(folder: Path) -> tuple[FrontEnd, str]:
+    """Reads the front-end of a checkpoint (of any stage), frozen, and its hash, which token stores carry.
+
+    Raises:
+        CheckpointError: if there is none, or its files do not fit each other.
+        UsageError: for settings that its kind does not know.
+    """
+    path = folder / "codec.toml"
+    if path.is_file():
+        front: FrontEnd = FSQCodes(load(CodecConfig, path))
+    else:
+        path = folder / "frontend.toml"
+        if not path.is_file():
+            remedy = "Name a folder that `heartllm tokenizer` has finished, or a checkpoint."
+            raise CheckpointError("holds no front-end", where=folder, remedy=remedy)
+        table = read_toml(path)
+        kind = str(table.get("kind"))
+        settings = table.get(kind, {})
+        if set(table) - {"kind", kind} or not isinstance(settings, dict):
+            raise CheckpointError("is not a front-end's", where=path, remedy="Fetch the checkpoint again.")
+        front = build(kind, settings, path)
+    weights = path.with_suffix(".safetensors")
+    _load_weights(front, weights, set(front.state_dict()))
+    digest = hash_file(weights)
+    # The codec's hash is that of its weights, as it has always been; others may have settings that weights do not show.
+    return front.eval().requires_grad_(False), (
+        digest if path.name == "codec.toml" else hashlib.sha256(f"{digest}{hash_file(path)}".encode()).hexdigest()
+    )
+
+
+def load_codec(folder: Path) -> tuple[FSQCodes, str]:
+    """Reads the codec of a checkpoint and its hash.
+
+    Raises:
+        CheckpointError: if its front-end is another one.
+    """
+    front, digest = load_frontend(folder)
+    if not isinstance(front, FSQCodes):
+        remedy = "Name a folder that holds a codec."
+        raise CheckpointError(f"its front-end is {front.kind!r}, not the codec", where=folder, remedy=remedy)
+    return front, digest
 
 
 def _load_weights(module: Any, path: Path, needed: set[str]) -> None:
@@ -188,8 +241,15 @@ def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
         raise CheckpointError(
             "holds no language model", where=folder, remedy="Run `heartllm pretrain` and `heartllm tune` first."
         )
-    config = load(CheckpointConfig, folder / "checkpoint.toml")
-    model = new_language(config, load_text_tokenizer(folder / "text"))
+    config, (front, _) = load(CheckpointConfig, folder / "checkpoint.toml"), load_frontend(folder)
+    if config.frontend != front.kind or (config.codec is not None and config.codec.levels != front.levels):
+        wanted = config.frontend if config.codec is None else f"{config.frontend} with levels {config.codec.levels}"
+        raise CheckpointError(
+            f"the front-end is {front.kind} with levels {front.levels}, but checkpoint.toml says {wanted}",
+            where=folder,
+            remedy="Put the front-end back that the language model was trained with.",
+        )
+    model = new_language(config, load_text_tokenizer(folder / "text"), front=front)
     _load_weights(model, folder / "language.safetensors", _kept(model, config))
     return model.eval(), config
 
@@ -200,13 +260,17 @@ def load_text_side(folder: Path) -> TextSide:
     return TextSide(load_language(folder)[0], fingerprint)
 
 
-def new_language(config: CheckpointConfig, tokenizer: Any, seed: int = 0) -> ECGLanguageModel:
-    """A language model as `config` describes it, before training."""
-    levels = config.codec.levels
-    codes = 1
-    for level in levels:
-        codes *= level
-    vocabulary = Vocabulary(tokenizer, config.text_rows, codes)
+def new_language(
+    config: CheckpointConfig, tokenizer: Any, seed: int = 0, front: FrontEnd | None = None
+) -> ECGLanguageModel:
+    """A language model as `config` describes it, before training.
+
+    Args:
+        front: the front-end that it is for, which may be left out where it is the codec.
+    """
+    front = front or FSQCodes(config.codec or CodecConfig())
+    codes = PLACEHOLDERS if front.codes is None else front.codes
+    vocabulary = Vocabulary(tokenizer, config.text_rows, codes, front.width)
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.text_rows:
         raise CheckpointError(
@@ -217,6 +281,7 @@ def new_language(config: CheckpointConfig, tokenizer: Any, seed: int = 0) -> ECG
         backbone = build_tiny(config.language.tiny, vocabulary, seed)
     else:
         backbone = load_backbone(config.language.backbone)
-    model = ECGLanguageModel(backbone, vocabulary, levels, config.language)
+    soft = front.soft_input(int(backbone.config.hidden_size)) if front.width is not None else None
+    model = ECGLanguageModel(backbone, vocabulary, front.levels, config.language, soft)
     choose_trained(model)
     return model

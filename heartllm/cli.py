@@ -1,7 +1,7 @@
 """The command `heartllm`: from recordings to a checkpoint that answers.
 
 heartllm data synth ...          two synthetic hospitals
-heartllm tokenizer ...           train the codec
+heartllm tokenizer ...           train the codec, or another front-end
 heartllm tokenize ...            recordings -> codes
 heartllm pretrain ... | tune ... the language model
 heartllm import ...              the files of HeartLLM's authors
@@ -44,6 +44,21 @@ BadShare = Annotated[
     float, typer.Option("--max_bad_share", "--max-bad-share", help="Share of unusable recordings to go on with.")
 ]
 
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, ...")]
+
+
+def _device(name: str) -> str | None:
+    """A device that is there; None for the CPU, which every stage uses unless it is told otherwise."""
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        remedy = "Write cpu, or the name of a device that this PyTorch can use."
+        raise UsageError(f"{name!r} cannot be used here ({reason})", where="--device", remedy=remedy) from None
+    return None if name == "cpu" else name
+
 
 def _threads(threads: int | None) -> None:
     import torch
@@ -54,9 +69,18 @@ def _threads(threads: int | None) -> None:
 
 @app.command()
 def tokenizer(
-    dataset: Datasets, out: Out, data_root: DataRoot = None, recipe: RecipeName = "tiny", max_bad_share: BadShare = 0.01
+    dataset: Datasets,
+    out: Out,
+    data_root: DataRoot = None,
+    recipe: RecipeName = "tiny",
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", help="Checkpoint that reads text, for front-ends aligned with it: a blind control."),
+    ] = None,
+    device: Device = "cpu",
+    max_bad_share: BadShare = 0.01,
 ) -> None:
-    """Train the codec on the train splits.
+    """Train the codec on the train splits, or whichever front-end the recipe names.
 
     Example: heartllm tokenizer -d ptbxl -d synthetic-a --data_root data -o runs/tokenizer
     """
@@ -64,16 +88,21 @@ def tokenizer(
     from heartllm.recipe import load_recipe
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    tokenizer_stage(load_recipe(recipe), opened, out, max_bad_share=max_bad_share)
+    where = _device(device)
+    tokenizer_stage(load_recipe(recipe), opened, out, text=text, device=where, max_bad_share=max_bad_share)
 
 
 @app.command()
 def tokenize(
     dataset: Datasets,
-    codec: Annotated[Path, typer.Option("--codec", "-c", help="A folder that holds a codec: any checkpoint.")],
+    codec: Annotated[
+        Path,
+        typer.Option("--codec", "--frontend", "-c", help="A folder that holds the codec or front-end: any checkpoint."),
+    ],
     out: Out,
     data_root: DataRoot = None,
     recipe: RecipeName = "tiny",
+    device: Device = "cpu",
     max_bad_share: BadShare = 0.01,
 ) -> None:
     """Turn recordings into codes, once. Resumable.
@@ -85,19 +114,23 @@ def tokenize(
 
     _threads(1)
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    tokenize_stage(load_recipe(recipe), codec, opened, out, max_bad_share=max_bad_share)
+    where = _device(device)
+    tokenize_stage(load_recipe(recipe), codec, opened, out, device=where, max_bad_share=max_bad_share)
 
 
 @app.command()
 def pretrain(
     dataset: Datasets,
     tokens: Annotated[Path, typer.Option("--tokens", "-t", help="Folder that `heartllm tokenize` wrote.")],
-    codec: Annotated[Path, typer.Option("--codec", "-c", help="The codec that made the tokens.")],
+    codec: Annotated[
+        Path, typer.Option("--codec", "--frontend", "-c", help="The codec or front-end that made the tokens.")
+    ],
     out: Out,
     data_root: DataRoot = None,
     recipe: RecipeName = "tiny",
+    device: Device = "cpu",
 ) -> None:
-    """Teach the language model to forecast ECG codes.
+    """Teach the language model to forecast ECG codes. Soft tokens are not forecast, only read.
 
     Example: heartllm pretrain -d ptbxl --tokens runs/tokens --codec runs/tokenizer --data_root data -o runs/forecast
     """
@@ -105,7 +138,7 @@ def pretrain(
     from heartllm.recipe import load_recipe
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    language_stage("forecasting", load_recipe(recipe), codec, tokens, opened, out)
+    language_stage("forecasting", load_recipe(recipe), codec, tokens, opened, out, device=_device(device))
 
 
 @app.command()
@@ -119,6 +152,7 @@ def tune(
     data_root: DataRoot = None,
     recipe: RecipeName = "tiny",
     blind: Annotated[bool, typer.Option("--blind", help="Train without ECGs: the control every result needs.")] = False,
+    device: Device = "cpu",
 ) -> None:
     """Tune on questions and reports. Opens token stores and metadata, never a waveform.
 
@@ -128,7 +162,8 @@ def tune(
     from heartllm.recipe import load_recipe
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    language_stage("tuning", load_recipe(recipe), start, tokens, opened, out, blind=blind)
+    where = _device(device)
+    language_stage("tuning", load_recipe(recipe), start, tokens, opened, out, blind=blind, device=where)
 
 
 @app.command()
@@ -138,6 +173,7 @@ def ask(
     record: Annotated[Path, typer.Option("--record", help="WFDB record, CinC .mat, CSV or npy.")],
     features: Annotated[str, typer.Option(help='What is known about the patient, as "Age: 54 years. Sex: male."')] = "",
     plot: Annotated[Path | None, typer.Option(help="Also draw the ECG to this file (png, pdf, svg).")] = None,
+    device: Device = "cpu",
 ) -> None:
     """Ask one question about one recording.
 
@@ -150,7 +186,7 @@ def ask(
     if not question.strip():
         raise UsageError("the question is empty", remedy='Ask something, or "report".')
     recording = read_recording(record, length="crop")
-    responder = Responder.load(checkpoint)
+    responder = Responder.load(checkpoint, device=_device(device) or "cpu")
     text = None if question.strip().lower() == "report" else question
     item = ResponderItem(recording.record_id, responder.encode(recording), text, features)
     for note in recording.notes:

@@ -43,12 +43,19 @@ def export(checkpoint: Path, out: Path) -> None:
 
     Raises:
         UsageError: if `out` exists and is not empty.
-        CheckpointError: if the checkpoint is altered, or its tokenizer cannot spell ECG prompts as one string.
+        CheckpointError: if the checkpoint is altered, feeds its model more than codes, or has a tokenizer that cannot
+            spell ECG prompts as one string.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError("exists already", where=out, remedy="Name a new folder.")
     fingerprint = verify(checkpoint)
     model, config = load_language(checkpoint)
+    if model.soft is not None:
+        raise CheckpointError(
+            f"the front-end {config.frontend!r} gives soft tokens, which no plain Hugging Face model reads",
+            where=checkpoint,
+            remedy="Export a checkpoint whose ECGs are codes, or ask this one with `heartllm ask`.",
+        )
     tokenizer, ids = grow_tokenizer(model.vocabulary)
     check_spelling(model.vocabulary, tokenizer, ids, config)
     plain = materialise(model, ids, len(tokenizer.get_vocab()))

@@ -23,29 +23,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from heartllm.checkpoint import (
     CheckpointConfig,
     load_codec,
+    load_frontend,
     load_language,
+    load_text_side,
     new_language,
-    save_codec,
+    save_frontend,
     save_language,
     verify,
     write_manifest,
 )
 from heartllm.codec.report import codec_stage_report
 from heartllm.codec.store import TokenStore, fingerprint
-from heartllm.codec.tokenise import write_store
 from heartllm.config import dumps
 from heartllm.data.dataset import DATA_VARIABLE, FOLDERS, Dataset, open_dataset
 from heartllm.data.dataset_check import BadRecords, read_all
 from heartllm.data.questions import QuestionBuilder
 from heartllm.data.records import Entry, Question
 from heartllm.data.tabular import patient_features
+from heartllm.ecg.recording import Recording
 from heartllm.errors import UsageError
+from heartllm.frontends.base import FrontEnd
+from heartllm.frontends.fsq import FSQCodes
+from heartllm.frontends.tokenise import write_store
 from heartllm.language.model import ECGLanguageModel, choose_trained
 from heartllm.language.vocabulary import train_text_tokenizer
 from heartllm.recipe import QuestionSettings, Recipe
 from heartllm.training.examples import Examples, example_fingerprint, write_examples
-from heartllm.training.language import LanguageRecipe, train_language
-from heartllm.training.tokenizer import Waveforms, cache_waveforms, reconstruction_figures, train_fsq
+from heartllm.training.language import train_language
+from heartllm.training.tokenizer import Waveforms, cache_waveforms
 
 Say = Callable[[str], object]
 
@@ -64,38 +69,58 @@ def find_dataset(name: str, roots: Sequence[Path]) -> Dataset:
 
 
 def tokenizer_stage(
-    recipe: Recipe, datasets: Sequence[Dataset], out: Path, *, say: Say = print, max_bad_share: float = 0.01
+    recipe: Recipe,
+    datasets: Sequence[Dataset],
+    out: Path,
+    *,
+    text: Path | None = None,
+    device: str | None = None,
+    say: Say = print,
+    max_bad_share: float = 0.01,
 ) -> None:
-    """Trains the codec on the train splits and writes it to `out`; validation uses the first dataset's valid split."""
+    """Trains the recipe's front-end on the train splits and writes it to `out`, all frozen.
+
+    Validation uses the first dataset's valid split.
+
+    Args:
+        text: checkpoint whose language model is the text side of front-ends that are trained against text.
+    """
     if (out / "manifest.json").exists():
         verify(out)
-        say(f"{out}: the codec is there already")
+        say(f"{out}: the front-end is there already")
         return
-    out.mkdir(parents=True, exist_ok=True)
+    how = recipe.frontend.on(device)
+    side = None if text is None else load_text_side(text)
     cache = out / "waveforms"
-    cache.mkdir(exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    reports: dict[str, list[str | None]] = {}
 
-    def read(split: str, chosen: Sequence[Dataset]) -> Any:
+    def read(split: str, chosen: Sequence[Dataset]) -> Waveforms:
         entries = [(dataset, dataset.entries(split)) for dataset in chosen]
         count = sum(len(part) for _, part in entries)
-        recordings = (
-            recording
-            for dataset, part in entries
-            for _, recording in read_all(dataset, part, max_bad_share=max_bad_share, nan_policy="interpolate")
-        )
-        waveforms = cache_waveforms(recordings, count, cache / f"{split}.npy")
+        reports[split] = []
+
+        def recordings() -> Iterator[Recording]:
+            for dataset, part in entries:
+                for entry, recording in read_all(dataset, part, max_bad_share=max_bad_share, nan_policy="interpolate"):
+                    reports[split].append(entry.report)
+                    yield recording
+
+        waveforms = cache_waveforms(recordings(), count, cache / f"{split}.npy")
         say(f"{split}: {len(waveforms)} recordings, {count - len(waveforms)} left out")
         return waveforms
 
     train, valid = read("train", datasets), read("valid", datasets[:1])
-    how = recipe.tokenizer
-    codec, _ = train_fsq(how.codec, how.loop, train, valid, out / "run", batch=how.batch, crop=how.crop)
-    figures = reconstruction_figures(codec, valid)
-    say("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-    save_codec(codec, out)
+    front, log = how.train(
+        train, valid, out / "run", reports=reports["train"], valid_reports=reports["valid"], text=side
+    )
+    if log:
+        say(f"{front.kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()))
+    save_frontend(front, out)
     (out / "training").mkdir(exist_ok=True)
-    shutil.copy(out / "run" / "log.jsonl", out / "training" / "tokenizer.jsonl")
-    shutil.rmtree(out / "run")
+    lines = "".join(json.dumps(line) + "\n" for line in log)
+    (out / "training" / "tokenizer.jsonl").write_text(lines, encoding="utf-8")
+    shutil.rmtree(out / "run", ignore_errors=True)
     shutil.rmtree(cache)
     write_manifest(out)
 
@@ -107,12 +132,15 @@ def tokenize_stage(
     out: Path,
     *,
     splits: Sequence[str] = ("train", "valid", "test"),
+    device: str | None = None,
     say: Say = print,
     max_bad_share: float = 0.01,
 ) -> None:
     """Writes `out/<dataset>/<split>` token stores; only the train split gets several views."""
     verify(codec_folder)
-    codec, codec_hash = load_codec(codec_folder)
+    front, codec_hash = load_frontend(codec_folder)
+    check_kind(recipe, front, codec_folder)
+    front.to(device or "cpu")
     for dataset in datasets:
         for split in splits:
             entries = dataset.entries(split)
@@ -124,11 +152,25 @@ def tokenize_stage(
             views = recipe.views if split == "train" else 1
             with progress_bar(f"{dataset.name} {split}", len(entries)) as advance:
                 store = write_store(
-                    folder, codec, codec_hash, entries, recordings, dataset=dataset.name, views=views, progress=advance
+                    folder, front, codec_hash, entries, recordings, dataset=dataset.name, views=views, progress=advance
                 )
             BadRecords(max_bad_share, len(entries), bad.records).check(folder)
             left = f"; left out {', '.join(record.record_id for record in bad.records[:5])}" if bad.records else ""
             say(f"{folder}: {len(store)} recordings, {views} views{left}")
+
+
+def check_kind(recipe: Recipe, front: FrontEnd, folder: Path) -> None:
+    """Refuses a front-end of another kind than the recipe names: the result would bear the recipe's name.
+
+    Raises:
+        UsageError: naming both.
+    """
+    if front.kind != recipe.frontend.kind:
+        raise UsageError(
+            f"holds the front-end {front.kind!r}, but the recipe says {recipe.frontend.kind!r}",
+            where=folder,
+            remedy="Give the --recipe that it was trained with, or the folder of the recipe's front-end.",
+        )
 
 
 @contextmanager
@@ -231,17 +273,25 @@ def language_stage(
     out: Path,
     *,
     blind: bool = False,
+    device: str | None = None,
     say: Say = print,
 ) -> None:
-    """Runs "forecasting" or "tuning" from the checkpoint `start` (a codec, or a model after forecasting) into `out`."""
+    """Runs "forecasting" or "tuning" from `start` (a front-end, or a model after forecasting) into `out`."""
     if (out / "manifest.json").exists():
         verify(out)
         say(f"{out}: the checkpoint is there already")
         return
+    if stage == "forecasting" and not recipe.pretrain:
+        raise UsageError(
+            "this recipe has no first stage (pretrain = false)",
+            where="--recipe",
+            remedy="Run `heartllm tune --from` the folder of the front-end.",
+        )
     verify(start)
-    codec, codec_hash = load_codec(start)
+    front, codec_hash = load_frontend(start)
+    check_kind(recipe, front, start)
     shop = Workshop(recipe, tokens, datasets, codec_hash)
-    settings: LanguageRecipe = recipe.forecasting if stage == "forecasting" else recipe.tuning
+    settings = (recipe.forecasting if stage == "forecasting" else recipe.tuning).on(device)
     if blind:
         settings = replace(
             settings,
@@ -265,8 +315,9 @@ def language_stage(
 
             tokenizer = AutoTokenizer.from_pretrained(recipe.language.backbone, trust_remote_code=False)
             rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
-        config = CheckpointConfig(codec.config, replace(recipe.language, train=how), text_rows=rows)
-        model = new_language(config, tokenizer, seed=settings.loop.seed)
+        codec = front.config if isinstance(front, FSQCodes) else None
+        config = CheckpointConfig(codec, replace(recipe.language, train=how), text_rows=rows, frontend=front.kind)
+        model = new_language(config, tokenizer, settings.loop.seed, front)
     config = replace(
         config,
         stage=stage,
@@ -282,7 +333,7 @@ def language_stage(
     log = train_language(model, settings, train, valid, out / "run", title=stage, mark=mark)
     logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
     save_language(out, model, config, {**logs, stage: log})
-    save_codec(codec, out)
+    save_frontend(front, out)
     shutil.rmtree(out / "run")
     shutil.rmtree(out / "examples")
     write_manifest(out)

@@ -10,27 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from heartllm.checkpoint import CheckpointConfig, load_codec, load_language, verify
-from heartllm.codec.codec import Codec
-from heartllm.codec.tokenise import SAMPLES
+from heartllm.checkpoint import CheckpointConfig, load_frontend, load_language, verify
 from heartllm.ecg.recording import SAMPLING_RATE, Recording
 from heartllm.errors import CheckpointError, DataError
+from heartllm.frontends.base import SAMPLES, FrontEnd
+from heartllm.frontends.fsq import FSQCodes
 from heartllm.language.generation import Generator, ResponderItem
+from heartllm.language.vocabulary import ECG
 
 
 class Responder:
     """A checkpoint at work.
 
     Attributes:
+        front: its front-end.
         fingerprint: hash of the checkpoint's content.
-        codec_hash: hash of its codec, the key of any cache of codes.
+        codec_hash: hash of its front-end, the key of any cache of codes.
         blind: it was trained without ECGs and gets none.
     """
 
     def __init__(
-        self, codec: Codec, generator: Generator, config: CheckpointConfig, fingerprint: str, codec_hash: str
+        self, front: FrontEnd, generator: Generator, config: CheckpointConfig, fingerprint: str, codec_hash: str
     ) -> None:
-        self.codec, self.generator, self.config = codec, generator, config
+        self.front, self.generator, self.config = front, generator, config
         self.fingerprint, self.codec_hash, self.blind = fingerprint, codec_hash, config.blind
 
     @classmethod
@@ -43,31 +45,37 @@ class Responder:
         if threads:
             torch.set_num_threads(threads)
         fingerprint = verify(checkpoint)
-        codec, codec_hash = load_codec(checkpoint)
+        front, codec_hash = load_frontend(checkpoint)
         model, config = load_language(checkpoint)
-        if config.codec.levels != codec.config.levels:
-            raise CheckpointError(
-                f"codec.toml has levels {list(codec.config.levels)}, checkpoint.toml {list(config.codec.levels)}",
-                where=checkpoint,
-                remedy="Put the codec back that the language model was trained with.",
-            )
-        return cls(codec, Generator(model.to(device), config.layout), config, fingerprint, codec_hash)
+        return cls(front, Generator(model.to(device), config.layout), config, fingerprint, codec_hash)
+
+    @property
+    def codec(self) -> FSQCodes:
+        """The front-end where it is the codec.
+
+        Raises:
+            CheckpointError: where it is another one.
+        """
+        if not isinstance(self.front, FSQCodes):
+            remedy = "Use a checkpoint that was trained on the codec's codes."
+            raise CheckpointError(f"the front-end is {self.front.kind!r}, not the codec", remedy=remedy)
+        return self.front
 
     @property
     def dtype(self) -> str:
         """What the language model computes in: "float32", "bfloat16", ..."""
         return str(self.generator.table.dtype).removeprefix("torch.")
 
-    def encode(self, recording: Recording) -> npt.NDArray[np.int64]:
-        """A 10 s recording at 500 Hz -> codes (313,)."""
+    def encode(self, recording: Recording) -> ECG:
+        """A 10 s recording at 500 Hz -> codes (N,) int64 or values (N, width) float16, as a token store holds them."""
         if recording.sampling_rate != SAMPLING_RATE or recording.signal.shape[1] != SAMPLES:
             raise DataError(
-                f"lasts {recording.duration:.2f} s at {recording.sampling_rate:g} Hz; the codec wants 10 s at 500 Hz",
+                f"lasts {recording.duration:.2f} s at {recording.sampling_rate:g} Hz; front-ends want 10 s at 500 Hz",
                 where=recording.path or recording.record_id,
                 remedy='Read it with target_rate=500 and length="crop" (or windows).',
             )
-        codes: npt.NDArray[np.int64] = self.codec.encode(torch.from_numpy(recording.signal)[None])[0].numpy()
-        return codes
+        codes: ECG = self.front.encode(torch.from_numpy(recording.signal)[None])[0].numpy()
+        return codes if self.front.width is None else codes.astype(np.float16)
 
     def answer(
         self, items: Sequence[ResponderItem], *, max_new_tokens: int = 64, batch_size: int = 32

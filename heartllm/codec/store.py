@@ -1,7 +1,9 @@
-"""The token store: a dataset's recordings as codes, written once and read by memory map.
+"""The token store: a dataset's recordings as a front-end's output, written once and read by memory map.
 
-    manifest.json   schema, codec hash, dataset, data hash, shape, record keys in order, what was left out and why
-    codes.npy       (R, views, N) uint16
+    manifest.json   schema, front-end hash, dataset, data hash, what is held, shape, record keys in order, how many were
+                    left out
+    codes.npy       (R, views, N) uint16, FILL behind the last code of an ECG that has fewer; or, of a continuous
+    values.npy      (R, views, N, width) float16                                               front-end,
 
 A view is one tokenisation: view 0 of the recording as it is, further ones shifted by part of a code and with a slightly
 other gain, so that training sees the codes that the same ECG might have had.
@@ -24,15 +26,23 @@ from heartllm.errors import CheckpointError, DataError
 
 SCHEMA = 1
 REQUIRED = {"schema", "codec", "dataset", "data", "shape", "keys"}
+FILL = 0xFFFF
 Codes = npt.NDArray[np.uint16]
+Values = npt.NDArray[np.float16]
+TYPES: dict[str, tuple[Any, int]] = {"codes": (np.uint16, 3), "values": (np.float16, 4)}  # what is held -> type, axes
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """An opened store. `codes` is (R, views, N) uint16, memory-mapped; `keys` are record ids, one a row."""
+    """An opened store.
+
+    Attributes:
+        codes: (R, views, N) uint16 codes or (R, views, N, width) float16 values, memory-mapped.
+        rows: record id -> row.
+    """
 
     path: Path
-    codes: Codes
+    codes: Codes | Values
     manifest: dict[str, Any]
     rows: dict[str, int] = field(repr=False, default_factory=dict)
 
@@ -41,47 +51,52 @@ class TokenStore:
         """Opens the store at `path`.
 
         Raises:
-            CheckpointError: if it is incomplete, altered, or was made by another codec than `codec_hash`.
+            CheckpointError: if it is incomplete, altered, or was made by another front-end than `codec_hash`.
         """
+        again = "Run `heartllm tokenize` again."
         try:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-            codes = np.load(path / "codes.npy", mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"is not a whole token store ({error})", where=path, remedy=again) from None
+        held = manifest.get("holds", "codes") if isinstance(manifest, dict) else None
+        if not isinstance(manifest, dict) or not manifest.keys() >= REQUIRED or held not in TYPES:
+            raise CheckpointError("is not a token store's manifest", where=path / "manifest.json", remedy=again)
+        try:
+            codes = np.load(path / f"{held}.npy", mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
-            raise CheckpointError(
-                f"is not a whole token store ({error})", where=path, remedy="Run `heartllm tokenize` again."
-            ) from None
-        if not isinstance(manifest, dict) or not manifest.keys() >= REQUIRED:
-            raise CheckpointError(
-                "is not a token store's manifest",
-                where=path / "manifest.json",
-                remedy="Run `heartllm tokenize` again.",
-            )
+            raise CheckpointError(f"is not a whole token store ({error})", where=path, remedy=again) from None
         if (
             manifest["schema"] != SCHEMA
             or list(codes.shape) != manifest["shape"]
             or len(manifest["keys"]) != len(codes)
+            or (codes.dtype, codes.ndim) != TYPES[held]
         ):
-            raise CheckpointError("manifest and codes disagree", where=path, remedy="Run `heartllm tokenize` again.")
+            raise CheckpointError("manifest and codes disagree", where=path, remedy=again)
         if codec_hash is not None and manifest["codec"] != codec_hash:
             raise CheckpointError(
-                f"was made by codec {manifest['codec'][:12]}, not {codec_hash[:12]}",
+                f"was made by front-end {str(manifest['codec'])[:12]}, not {codec_hash[:12]}",
                 where=path,
-                remedy="Run `heartllm tokenize` with the codec in use.",
+                remedy="Run `heartllm tokenize` with the front-end in use.",
             )
         return cls(path, codes, manifest, {key: row for row, key in enumerate(manifest["keys"])})
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def of(self, key: str, view: int = 0) -> Codes:
-        """The codes (N,) of one recording."""
+    def of(self, key: str, view: int = 0) -> Codes | Values:
+        """The codes (N,) or values (N, width) of one recording."""
         try:
-            return self.codes[self.rows[key], view]
+            return filled(self.codes[self.rows[key], view])
         except KeyError:
             raise DataError(f"no recording {key!r}", where=self.path, remedy="Tokenise its dataset first.") from None
 
     def keys(self) -> Iterator[str]:
         return iter(self.manifest["keys"])
+
+
+def filled(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One ECG's codes without what fills them up behind; values as they are."""
+    return codes[codes != FILL] if codes.dtype == np.uint16 else codes
 
 
 def fingerprint(parts: Sequence[object]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from heartllm.checkpoint import save_codec, write_manifest
+from heartllm.checkpoint import save_frontend, write_manifest
 from heartllm.compat.codec import LeadOrder, read_codec
 from heartllm.compat.language import ALPHA, CODES, PAD_ROWS, AuthorsLanguage, BaseWeights, read_language
 from heartllm.config import dumps
@@ -80,7 +80,7 @@ def import_authors(
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        save_codec(found.codec, temporary)
+        save_frontend(found.codec, temporary)
         if language is not None and backbone is not None:
             model = read_language(language, backbone, found, base=base, alpha=alpha)
             _write_language(model, temporary / "llm")

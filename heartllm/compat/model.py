@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 
 from heartllm.codec.codec import Codec
-from heartllm.codec.tokenise import SAMPLES
 from heartllm.compat.codec import MIMIC_FORMAT, SLOTS, LeadOrder, read_codec
 from heartllm.compat.language import ALPHA, BaseWeights, read_language
 from heartllm.compat.prompts import MAX_NEW_TOKENS, Prompts
 from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
 from heartllm.errors import DataError
+from heartllm.frontends.base import SAMPLES
 from heartllm.language.generation import ResponderItem
 from heartllm.language.vocabulary import Vocabulary
 

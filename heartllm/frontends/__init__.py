@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 KINDS = {
     "fsq": "heartllm.frontends.fsq:FSQCodes",
     "continuous": "heartllm.frontends.continuous:Continuous",
+    "test": "heartllm.frontends.test:TEST",
+    "clip": "heartllm.frontends.clip:Clip",
+    "time_llm": "heartllm.frontends.time_llm:TimeLLM",
+    "ecg_byte": "heartllm.frontends.ecg_byte:ECGByte",
 }
 
 
@@ -46,7 +50,8 @@ def frontend_class(kind: str, where: str | Path = "frontend") -> type[FrontEnd]:
 def build(kind: str, settings: dict[str, Any], where: str | Path = "frontend") -> FrontEnd:
     """A front-end as its settings describe it, before training."""
     found = frontend_class(kind, where)
-    made: FrontEnd = found(from_dict(found.config_type, settings, where=where))  # type: ignore[call-arg]
+    make: Any = found
+    made: FrontEnd = make(from_dict(found.config_type, settings, where=where))
     return made
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 SAMPLES = 5000  # 10 s at 500 Hz
@@ -33,7 +35,7 @@ class FrontEnd(nn.Module):
     """
 
     kind: ClassVar[str]
-    config_type: ClassVar[type]
+    config_type: ClassVar[type[Any]]
     config: Any
     codes: int | None
     width: int | None
@@ -61,6 +63,12 @@ class FrontEnd(nn.Module):
         Raises:
             DataError: for NaN or infinite samples.
         """
+
+    def blank(self, recordings: int) -> npt.NDArray[Any]:
+        """What stands for so many recordings where only the length counts: (R, N) int64 or (R, N, width) float16."""
+        if self.width is None:
+            return np.zeros((recordings, self.positions), np.int64)
+        return np.zeros((recordings, self.positions, self.width), np.float16)
 
     def soft_input(self, hidden: int) -> nn.Module:
         """The module that turns stored values into inputs of a language model of width `hidden`.

@@ -13,14 +13,16 @@ default of 64 is a soft-token front-end as it would be built.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from heartllm.codec.codec import Codec, CodecConfig, check_finite, code_count
 from heartllm.frontends.base import SAMPLES, FrontEnd
+from heartllm.frontends.soft import LinearInput
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,17 @@ class ContinuousConfig:
 
 
 class Continuous(FrontEnd):
-    """The codec's encoder (and, for its training, decoder) about a bottleneck of `width` real numbers."""
+    """The codec's encoder (and, for its training, decoder) about a bottleneck of `width` real numbers.
+
+    `centre` and `spread` (width,) are the features' mean and deviation over training recordings; `encode` takes them
+    out, so that 16 bits hold its values well and the projector starts at the scale of the text rows.
+    """
+
+    centre: Tensor
+    spread: Tensor
 
     kind: ClassVar[str] = "continuous"
-    config_type: ClassVar[type] = ContinuousConfig
+    config_type: ClassVar[type[Any]] = ContinuousConfig
     codes = None
     positions = code_count(SAMPLES)
 
@@ -52,29 +61,30 @@ class Continuous(FrontEnd):
         super().__init__()
         self.config, self.width = config, config.width
         self.codec = Codec(config.codec, latent=config.width)
+        self.register_buffer("centre", torch.zeros(config.width))
+        self.register_buffer("spread", torch.ones(config.width))
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """Network input (B, 12, T) -> its reconstruction (B, 12, T), and no codes."""
         return self.codec.decoder(self.codec.encoder(x))[..., : x.shape[-1]], None
 
     @torch.no_grad()
+    def standardise(self, signals: Iterable[Tensor]) -> None:
+        """Sets `centre` and `spread` from batches (B, 12, T) of recordings in mV."""
+        self.centre.zero_()
+        self.spread.fill_(1.0)
+        features = torch.cat([self.encode(signal).flatten(0, 1) for signal in signals])
+        self.centre.copy_(features.mean(0))
+        self.spread.copy_(features.std(0, correction=0).clamp_min(1e-3))
+
+    @torch.no_grad()
     def encode(self, signal: Tensor) -> Tensor:
-        """(B, 12, T) mV at 500 Hz -> (B, ceil(T / 16), width) float32."""
+        """(B, 12, T) mV at 500 Hz -> (B, ceil(T / 16), width) float32 of about mean 0 and deviation 1."""
         check_finite(signal)
         with torch.autocast(signal.device.type, enabled=False):
-            return self.codec.encoder(self.codec.to_network(signal.float())[0])
+            features = self.codec.encoder(self.codec.to_network(signal.float())[0])
+            return (features - self.centre) / self.spread
 
     def soft_input(self, hidden: int) -> nn.Module:
         """The linear projector."""
-        return LinearProjector(self.width, hidden)
-
-
-class LinearProjector(nn.Module):
-    """`forward(values (B, N, width), text_rows)` -> (B, N, hidden), the text rows unused."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, hidden)
-
-    def forward(self, values: Tensor, text_rows: Tensor) -> Tensor:
-        return self.linear(values)
+        return LinearInput(self.config.width, hidden)

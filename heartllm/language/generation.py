@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from heartllm.language.model import ECGLanguageModel
-from heartllm.language.packing import IGNORED, Ids, collate, pack
-from heartllm.language.prompts import Layout, answer_ids, prefix_ids, prompt_ids
+from heartllm.language.packing import IGNORED, Ids, Values, collate, pack, pad_values
+from heartllm.language.prompts import Layout, answer_ids, prefix_ids, prompt_ids, soft_values
+from heartllm.language.vocabulary import ECG
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -25,19 +26,29 @@ class ResponderItem:
 
     Attributes:
         recording_key: items that follow each other with the same key share one reading of the ECG.
-        codes: (N,) codes of one ECG, (E, N) of several that the question compares, or None to ask without an ECG.
+        codes: (N,) codes of one ECG, (E, N) of several that the question compares, or None to ask without an ECG. Of a
+            continuous front-end (N, width) or (E, N, width) values.
         question: the question, or None for a report.
         features: patient features as text, or "".
     """
 
     recording_key: str
-    codes: npt.NDArray[np.integer[Any]] | None
+    codes: ECG | None
     question: str | None
     features: str = ""
 
 
 def _same_ecg(a: ResponderItem, b: ResponderItem) -> bool:
     return (a.recording_key, a.features, a.codes is None) == (b.recording_key, b.features, b.codes is None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prefix (P,), the values behind its placeholders (M, width) or None, and the items that share it."""
+
+    prefix: Ids
+    values: Values | None
+    items: list[ResponderItem]
 
 
 class Generator:
@@ -57,36 +68,37 @@ class Generator:
         for group in self._groups(items, batch_size):
             yield from self._answer_group(group, max_new_tokens)
 
-    def _groups(self, items: Sequence[ResponderItem], size: int) -> Iterator[list[tuple[Ids, list[ResponderItem]]]]:
-        """At most `size` items at a time, as (prefix, its items); neighbours about one ECG share a prefix."""
-        group: list[tuple[Ids, list[ResponderItem]]] = []
+    def _groups(self, items: Sequence[ResponderItem], size: int) -> Iterator[list[Asked]]:
+        """At most `size` items at a time; neighbours about one ECG share a prefix."""
+        group: list[Asked] = []
         for first in range(0, len(items), size):
             for item in items[first : first + size]:
-                previous = group[-1][1][-1] if group else None
+                previous = group[-1].items[-1] if group else None
                 if previous is not None and self.layout == "ecg-first" and _same_ecg(previous, item):
-                    group[-1][1].append(item)
+                    group[-1].items.append(item)
                 else:
                     question = item.question if self.layout == "question-first" else None
-                    group.append((prefix_ids(self.vocabulary, item.features, item.codes, question)[0], [item]))
+                    prefix, _ = prefix_ids(self.vocabulary, item.features, item.codes, question)
+                    group.append(Asked(prefix, soft_values(item.codes), [item]))
             yield group
             group = []
 
-    def _answer_group(self, group: Sequence[tuple[Ids, list[ResponderItem]]], max_new_tokens: int) -> list[str]:
+    def _answer_group(self, group: Sequence[Asked], max_new_tokens: int) -> list[str]:
         """Reads each prefix once, repeats its cache for its items, and continues all items side by side.
 
         Prefixes and prompts are padded on the right; `seen` hides the padding and positions pass over it.
         """
-        device, items = self.device, [item for _, same in group for item in same]
-        owner = torch.tensor([row for row, (_, same) in enumerate(group) for _ in same], device=device)
-        length = torch.tensor([len(prefix) for prefix, _ in group], device=device)[owner]
-        cache, read = self._read([prefix for prefix, _ in group])
+        device, items = self.device, [item for asked in group for item in asked.items]
+        owner = torch.tensor([row for row, asked in enumerate(group) for _ in asked.items], device=device)
+        length = torch.tensor([len(asked.prefix) for asked in group], device=device)[owner]
+        cache, read = self._read(group)
         if read.shape[1]:
             cache.batch_select_indices(owner)
         prompts = [prompt_ids(self.vocabulary, item.question, self.layout) for item in items]
-        ids, asked = self._pad(prompts)
-        last = asked.sum(1) - 1
+        ids, there = self._pad(prompts)
+        last = there.sum(1) - 1
         positions = length[:, None] + torch.arange(ids.shape[1], device=device)
-        seen = torch.cat([read[owner], asked], 1)
+        seen = torch.cat([read[owner], there], 1)
         states = self._step(ids, positions, seen, cache)
         token = (states[torch.arange(len(items), device=device), last] @ self.output.T).argmax(-1)
         generated, done = [token], token == self.vocabulary.eos
@@ -111,20 +123,22 @@ class Generator:
             there[row, : len(sequence)] = 1
         return ids.to(self.device), there.to(self.device)
 
-    def _read(self, prefixes: Sequence[Ids]) -> tuple[DynamicCache, Tensor]:
+    def _read(self, group: Sequence[Asked]) -> tuple[DynamicCache, Tensor]:
         """Runs the prefixes and returns their key-value cache and (B, S) where it holds a token."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        ids, there = self._pad(prefixes)
+        ids, there = self._pad([asked.prefix for asked in group])
         if ids.shape[1]:  # a blind model's prefix is empty where the backbone has no token that opens a sequence
-            positions = torch.arange(ids.shape[1], device=self.device).expand(len(prefixes), -1)
-            self._step(ids, positions, there, cache)
+            positions = torch.arange(ids.shape[1], device=self.device).expand(len(group), -1)
+            self._step(ids, positions, there, cache, pad_values([asked.values for asked in group]))
         return cache, there
 
-    def _step(self, ids: Tensor, positions: Tensor, seen: Tensor, cache: DynamicCache) -> Tensor:
+    def _step(
+        self, ids: Tensor, positions: Tensor, seen: Tensor, cache: DynamicCache, values: Tensor | None = None
+    ) -> Tensor:
         """ids (B, S), positions (B, S), seen (B, cached + S) -> hidden states (B, S, hidden); the cache grows by S."""
-        embedded = torch.nn.functional.embedding(ids, self.table)
+        embedded = self.model.embed(ids, self.table, None if values is None else values.to(self.device))
         output = self.model.body(
             inputs_embeds=embedded, position_ids=positions, attention_mask=seen, past_key_values=cache, use_cache=True
         )
@@ -138,8 +152,11 @@ class Generator:
         prefix = prefix_ids(self.vocabulary, item.features, item.codes)[0]
         answers = [answer_ids(self.vocabulary, option) for option in options]
         pairs = [(prompt_ids(self.vocabulary, question), answer) for question in questions for answer in answers]
-        batch = collate([pack(prefix, pairs)], self.vocabulary.pad).to(self.device)
-        hidden = self.model.hidden_states(batch.ids, batch.positions, batch.mask, table=self.table)[0]
+        packed = pack(prefix, pairs, values=soft_values(item.codes))
+        batch = collate([packed], self.vocabulary.pad).to(self.device)
+        hidden = self.model.hidden_states(
+            batch.ids, batch.positions, batch.mask, values=batch.values, table=self.table
+        )[0]
         kept = batch.labels[0] != IGNORED
         losses = self.model.token_losses(hidden[kept], batch.labels[0][kept], table=self.output)
         scores = losses.new_zeros(len(pairs)).index_add_(0, batch.branch[0][kept] - 1, -losses)

@@ -66,9 +66,21 @@ class LanguageConfig:
 
 
 class ECGLanguageModel(nn.Module):
-    """A causal LM over text and ECG tokens. Ids are those of `Vocabulary`."""
+    """A causal LM over text and ECG tokens. Ids are those of `Vocabulary`.
 
-    def __init__(self, backbone: Any, vocabulary: Vocabulary, levels: tuple[int, ...], config: LanguageConfig) -> None:
+    Args:
+        levels: of the codes' digits, empty where codes have none.
+        soft: turns the values of a continuous front-end into inputs, see `FrontEnd.soft_input`; None for codes.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        vocabulary: Vocabulary,
+        levels: tuple[int, ...],
+        config: LanguageConfig,
+        soft: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.backbone, self.vocabulary, self.config, self.levels = backbone, vocabulary, config, levels
         hidden = int(backbone.config.hidden_size)
@@ -79,9 +91,10 @@ class ECGLanguageModel(nn.Module):
                 remedy="Use the tokenizer that belongs to the backbone.",
             )
         deviation = float(text.detach().float().std())
-        self.rows = CodeRows(levels, hidden, config.rows, deviation)
+        self.rows = CodeRows(levels, hidden, config.rows, deviation, vocabulary.codes)
         self.tied = bool(backbone.config.tie_word_embeddings)
-        self.output_rows = None if self.tied else CodeRows(levels, hidden, config.rows, deviation)
+        self.output_rows = None if self.tied else CodeRows(levels, hidden, config.rows, deviation, vocabulary.codes)
+        self.soft = soft
 
     def table(self) -> Tensor:
         """(V, hidden): input rows of the whole vocabulary."""
@@ -103,12 +116,33 @@ class ECGLanguageModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.backbone.get_input_embeddings().weight.dtype
 
+    def embed(self, ids: Tensor, table: Tensor, values: Tensor | None = None) -> Tensor:
+        """What the body reads: rows of the table, and soft tokens in the places of the placeholders.
+
+        Args:
+            ids: (B, S) int64.
+            table: (V, hidden), see `table`.
+            values: (B, M, width) of a continuous front-end: each row holds as many as the row's ids have placeholders,
+                in their order, then padding.
+
+        Returns:
+            (B, S, hidden).
+        """
+        embedded = F.embedding(ids, table)
+        if self.soft is None or values is None:
+            return embedded
+        places = ids == self.vocabulary.first_code
+        soft = self.soft(values.to(table.dtype), table[: self.vocabulary.base])  # (B, M, hidden)
+        filled = torch.arange(values.shape[1], device=ids.device) < places.sum(1, keepdim=True)
+        return embedded.index_put((places,), soft[filled].to(embedded.dtype))
+
     def hidden_states(
         self,
         ids: Tensor,
         positions: Tensor,
         mask: Tensor | None,
         *,
+        values: Tensor | None = None,
         table: Tensor | None = None,
         all_layers: bool = False,
     ) -> Any:
@@ -119,12 +153,14 @@ class ECGLanguageModel(nn.Module):
             positions: (B, S) int64, RoPE positions.
             mask: (B, 1, S, S) bool, true where the row's token may look at the column's; None for plain causal
                 attention over positions 0, 1, 2, ...
+            values: behind placeholders, see `embed`.
+            table: `table()`, where the caller has it already.
             all_layers: also return the states after each layer.
 
         Returns:
             (B, S, hidden) after the final norm; with `all_layers` a pair with the tuple of (B, S, hidden).
         """
-        embedded = F.embedding(ids, self.table() if table is None else table)
+        embedded = self.embed(ids, self.table() if table is None else table, values)
         bias = None
         if mask is not None:
             bias = torch.zeros(mask.shape, dtype=embedded.dtype, device=embedded.device)

@@ -19,18 +19,21 @@ from torch import Tensor
 
 IGNORED = -100
 Ids = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One packed sequence of S tokens; every field is (S,) int64.
+    """One packed sequence of S tokens; every field but the last is (S,) int64.
 
     Attributes:
         ids: tokens.
         positions: RoPE positions, starting again after the prefix in every branch.
         branch: 0 in the prefix and 1, 2, ... in the branches.
         labels: the answer token that each position should predict, or IGNORED.
-        forecast: likewise the next ECG code of the prefix.
+        forecast: likewise the next ECG code of the prefix; nowhere where there are no codes.
+        ecg: 1 where a code or placeholder of the prefix stands, and 0 elsewhere.
+        values: (M, width) float32 behind the placeholders, or None.
     """
 
     ids: Ids
@@ -38,13 +41,21 @@ class Packed:
     branch: Ids
     labels: Ids
     forecast: Ids
+    ecg: Ids
+    values: Values | None = None
 
 
-def pack(prefix: Ids, pairs: Sequence[tuple[Ids, Ids]], ecg: tuple[int, int] | None = None) -> Packed:
+def pack(
+    prefix: Ids,
+    pairs: Sequence[tuple[Ids, Ids]],
+    ecg: tuple[int, int] | None = None,
+    values: Values | None = None,
+) -> Packed:
     """Joins a prefix (P,) and (prompt, answer) pairs; the answers carry the end token and all the labels.
 
     Args:
         ecg: first and last-plus-one position of the codes in the prefix; those become forecasting targets.
+        values: behind the placeholders of a continuous front-end, which leaves nothing to forecast.
     """
     parts, positions, branch = [prefix], [np.arange(len(prefix))], [np.zeros(len(prefix), np.int64)]
     labels = [np.full(len(prefix), IGNORED, np.int64)]
@@ -58,14 +69,18 @@ def pack(prefix: Ids, pairs: Sequence[tuple[Ids, Ids]], ecg: tuple[int, int] | N
         labels.append(target)
     ids = np.concatenate(parts)
     forecast = np.full(len(ids), IGNORED, np.int64)
+    there = np.zeros(len(ids), np.int64)
     if ecg is not None:
-        forecast[ecg[0] - 1 : ecg[1] - 1] = prefix[ecg[0] : ecg[1]]
-    return Packed(ids, np.concatenate(positions), np.concatenate(branch), np.concatenate(labels), forecast)
+        there[slice(*ecg)] = 1
+        if values is None:
+            forecast[ecg[0] - 1 : ecg[1] - 1] = prefix[slice(*ecg)]
+    where, which, wanted = (np.concatenate(part) for part in (positions, branch, labels))
+    return Packed(ids, where, which, wanted, forecast, there, values)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed sequences padded to one length: all (B, S) int64.
+    """Packed sequences padded to one length: all (B, S) int64, and values (B, M, width) float32 or None.
 
     The mask is (B, 1, S, S) bool, or None where no sequence has branches: plain causal attention then sees the same and
     costs half.
@@ -76,7 +91,9 @@ class Batch:
     branch: Tensor
     labels: Tensor
     forecast: Tensor
+    ecg: Tensor
     mask: Tensor | None
+    values: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
@@ -101,8 +118,22 @@ def collate(sequences: Sequence[Packed], pad: int) -> Batch:
         branch,
         stack("labels", IGNORED),
         stack("forecast", IGNORED),
+        stack("ecg", 0),
         block_mask(branch) if bool((branch > 0).any()) else None,
+        pad_values([sequence.values for sequence in sequences]),
     )
+
+
+def pad_values(rows: Sequence[Values | None]) -> Tensor | None:
+    """(M, width) a row -> (B, most M, width) with zeros behind; None where no row has any."""
+    given = [row for row in rows if row is not None]
+    if not given:
+        return None
+    padded = torch.zeros(len(rows), max(map(len, given)), given[0].shape[1])
+    for number, row in enumerate(rows):
+        if row is not None:
+            padded[number, : len(row)] = torch.from_numpy(row)
+    return padded
 
 
 def block_mask(branch: Tensor) -> Tensor:

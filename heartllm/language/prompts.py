@@ -10,14 +10,14 @@ Answers are joined with "; " and closed by the end token: no ECG-QA answer holds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm.language.packing import Ids
-from heartllm.language.vocabulary import END, START, Vocabulary, code_token
+from heartllm.language.vocabulary import ECG, END, START, Vocabulary, code_token
 
 Layout = Literal["ecg-first", "question-first"]
 QUESTION, ANSWER, REPORT = "Question: ", " Answer:", "Report:"
@@ -28,14 +28,28 @@ def answer_text(answer: Sequence[str]) -> str:
     return ANSWER_SEPARATOR.join(answer)
 
 
+def each_ecg(codes: ECG) -> list[ECG]:
+    """The ECGs of a prompt one by one: codes (N,) or (E, N), or values (N, width) or (E, N, width)."""
+    own = 2 if np.issubdtype(codes.dtype, np.floating) else 1  # axes of one ECG
+    return list(codes.reshape(-1, *codes.shape[-own:])) if codes.size else []
+
+
+def soft_values(codes: ECG | None) -> npt.NDArray[np.float32] | None:
+    """What stands behind a prompt's placeholders, (E * N, width) in their order; None where there are codes."""
+    if codes is None or not np.issubdtype(codes.dtype, np.floating):
+        return None
+    return np.concatenate(each_ecg(codes)).astype(np.float32)
+
+
 def prefix_ids(
-    vocabulary: Vocabulary, features: str, codes: npt.NDArray[np.integer[Any]] | None, question: str | None = None
+    vocabulary: Vocabulary, features: str, codes: ECG | None, question: str | None = None
 ) -> tuple[Ids, tuple[int, int]]:
     """The ids before the question (or, with `question`, everything before "Answer:" in the paper's order).
 
     Args:
         features: patient features as text, may be empty.
-        codes: (N,) codes of one ECG, (E, N) of several, or None for a model that is to be blind.
+        codes: (N,) codes of one ECG, (E, N) of several, or None for a model that is to be blind. Of a continuous
+            front-end values (N, width) or (E, N, width), whose places are held by the placeholder.
 
     Returns:
         Ids (P,), and the first and last-plus-one position of the codes (equal where there is no ECG; of several ECGs
@@ -46,7 +60,7 @@ def prefix_ids(
         words += vocabulary.text(QUESTION + question)
     if codes is None:
         return np.array(words, np.int64), (len(words), len(words))
-    blocks = [vocabulary.ecg(block) for block in np.atleast_2d(codes)]
+    blocks = [vocabulary.ecg(block) for block in (each_ecg(codes) or [codes])]
     ids = np.concatenate([np.array(words, np.int64), *blocks])
     return ids, (len(words) + 1, len(ids) - 1)
 
@@ -63,9 +77,14 @@ def answer_ids(vocabulary: Vocabulary, text: str) -> Ids:
     return np.array([*vocabulary.text(" " + text), vocabulary.eos], np.int64)
 
 
+def _shown(block: ECG) -> list[int]:
+    """The codes of one ECG; of values, the placeholder's in their places."""
+    return [0] * len(block) if block.ndim == 2 else [int(code) for code in block if code >= 0]
+
+
 def prompt_text(
     features: str,
-    codes: npt.NDArray[np.integer[Any]] | None,
+    codes: ECG | None,
     question: str | None,
     layout: Layout = "ecg-first",
 ) -> str:
@@ -73,8 +92,8 @@ def prompt_text(
 
     It reads as `prefix_ids` and `prompt_ids` together; `heartllm.export` checks that it is tokenised to the same ids.
     """
-    blocks = np.empty((0, 0), np.int64) if codes is None else np.atleast_2d(codes)
-    ecg = "".join(START + "".join(code_token(int(code)) for code in block) + END for block in blocks)
+    blocks = [] if codes is None else (each_ecg(codes) or [codes])
+    ecg = "".join(START + "".join(map(code_token, _shown(block))) + END for block in blocks)
     head = features + "\n" if features else ""
     if question is None:
         return f"{head}{ecg}{REPORT}"

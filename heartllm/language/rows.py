@@ -7,6 +7,7 @@ start out similar. After training either is just rows of the embedding table.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -20,24 +21,30 @@ class CodeRows(nn.Module):
     """`forward()` -> (2 + codes, hidden): rows for start, end and every code.
 
     Args:
-        levels: FSQ levels.
+        levels: FSQ levels; empty for codes that are names and not numbers, whose rows are always opaque.
         hidden: width of the language model.
         kind: "digits" (sum of level embeddings), or "opaque".
         deviation: of the initial entries; match the backbone's text rows.
+        codes: how many, where `levels` does not say.
     """
 
     digits: Tensor
 
     def __init__(
-        self, levels: tuple[int, ...], hidden: int, kind: Literal["digits", "opaque"], deviation: float = 0.02
+        self,
+        levels: tuple[int, ...],
+        hidden: int,
+        kind: Literal["digits", "opaque"],
+        deviation: float = 0.02,
+        codes: int = 0,
     ) -> None:
         super().__init__()
-        fsq = FSQ(levels)
-        self.kind = kind
+        self.kind = kind if levels else "opaque"
         self.special = nn.Parameter(torch.randn(NEW_SPECIALS, hidden) * deviation)
-        if kind == "opaque":
-            self.code = nn.Parameter(torch.randn(fsq.codes, hidden) * deviation)
+        if self.kind == "opaque":
+            self.code = nn.Parameter(torch.randn(math.prod(levels) if levels else codes, hidden) * deviation)
         else:
+            fsq = FSQ(levels)
             share = deviation / len(levels) ** 0.5
             self.level = nn.Parameter(torch.randn(sum(levels), hidden) * share)
             first = torch.tensor([sum(levels[:i]) for i in range(len(levels))])

@@ -3,6 +3,9 @@
 0 ... base-1          text (whatever rows the backbone has, also those its tokenizer does not use)
 base, base+1          <|start_ecg|>  <|end_ecg|>
 base+2+c              code c, written <ecg_0000> when exported
+
+A continuous front-end has no codes. It takes the row of one placeholder instead, code 0, which stands wherever the
+model's input is computed from the ECG's values (`ECGLanguageModel.embed`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from heartllm.errors import CheckpointError
 START, END = "<|start_ecg|>", "<|end_ecg|>"
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 NEW_SPECIALS = 2
+PLACEHOLDERS = 1
+ECG = npt.NDArray[Any]  # codes (N,) or values (N, width) of one ECG; (E, N) or (E, N, width) of several
 
 
 def code_token(code: int) -> str:
@@ -35,11 +40,13 @@ class Vocabulary:
         tokenizer: a fast Hugging Face tokenizer.
         base: rows of the text part, the backbone's embedding size before it grew.
         codes: number of ECG codes.
+        width: numbers a position of a continuous front-end, whose only code is the placeholder; None for codes.
     """
 
     tokenizer: Any
     base: int
     codes: int
+    width: int | None = None
 
     @property
     def size(self) -> int:
@@ -76,13 +83,25 @@ class Vocabulary:
         """Text -> ids, without specials."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def ecg(self, codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
-        """Codes (N,) -> ids (N + 2,) between the start and end tokens.
+    def ecg(self, codes: ECG) -> npt.NDArray[np.int64]:
+        """Codes (N,) or values (N, width) of one ECG -> ids (N + 2,) between the start and end tokens.
+
+        Codes of -1 at the end, which fill up short ECGs, are left out.
 
         Raises:
-            CheckpointError: if a code lies outside this vocabulary.
+            CheckpointError: if a code lies outside this vocabulary, or values come where it has codes, or the reverse.
         """
+        given = codes.shape[-1] if np.issubdtype(codes.dtype, np.floating) else None
+        if given != self.width:
+            held, wanted = (f"values of width {n}" if n is not None else "codes" for n in (given, self.width))
+            raise CheckpointError(
+                f"the ECG comes as {held}, but the language model takes {wanted}",
+                remedy="Use the front-end that this checkpoint was trained with.",
+            )
+        if self.width is not None:
+            return np.array([self.start, *[self.first_code] * len(codes), self.end], np.int64)
         values = np.asarray(codes, dtype=np.int64)
+        values = values[: int(np.max(np.flatnonzero(values != -1), initial=-1)) + 1]
         if values.size and (values.min() < 0 or values.max() >= self.codes):
             raise CheckpointError(
                 f"an ECG code of {int(values.max())} does not fit a vocabulary of {self.codes} codes",

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heartllm.codec.store import Codes, TokenStore, fingerprint
+from heartllm.codec.store import Codes, TokenStore, Values, filled, fingerprint
 from heartllm.data.records import Entry, Question
 from heartllm.data.tabular import patient_features
 from heartllm.errors import CheckpointError, DataError
 from heartllm.language.packing import Ids, Packed, pack
-from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, prefix_ids, prompt_ids
+from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, prefix_ids, prompt_ids, soft_values
 from heartllm.language.vocabulary import Vocabulary
 from heartllm.training.loop import write_atomically
 from heartllm.training.reading import finding_names, target_row
@@ -36,9 +36,10 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class ECGRow:
-    """One recording's examples: its codes (views, N), feature ids, and (prompt, answer) id pairs."""
+    """One recording's examples: its codes (views, N) or values (views, N, width), feature ids, and (prompt, answer) id
+    pairs."""
 
-    codes: Codes
+    codes: Codes | Values
     features: Ids
     pairs: list[tuple[Ids, Ids]]
     findings: npt.NDArray[np.int8]
@@ -193,7 +194,8 @@ class Drawing:
     Attributes:
         questions: at most so many questions a sequence, drawn without replacement.
         crop: at most so many codes are left out at the front (a later start of the same ECG).
-        flip: share of FSQ digits that move one level, as if the ECG were a little noisier.
+        flip: share of FSQ digits that move one level, as if the ECG were a little noisier. Where codes have no digits
+            nothing of the kind is done.
         blind: leave the ECG out altogether (the control that is trained without one).
         features: share of the sequences that show the patient features.
         views: draw among the recording's tokenisations; else the first, that of the recording as it is.
@@ -217,10 +219,11 @@ def draw_sequence(
     row: ECGRow, vocabulary: Vocabulary, levels: tuple[int, ...], how: Drawing, rng: np.random.Generator
 ) -> Packed:
     """One packed sequence of a recording: features, ECG, and some of its questions."""
-    codes = row.codes[int(rng.integers(len(row.codes))) if how.views else 0].astype(np.int64)
+    codes = filled(row.codes[int(rng.integers(len(row.codes))) if how.views else 0])
+    codes = codes.astype(np.int64 if codes.dtype == np.uint16 else np.float32)
     if how.crop:
         codes = codes[int(rng.integers(how.crop + 1)) :]
-    if how.flip:
+    if how.flip and levels:
         codes = move_digits(codes, levels, how.flip, rng)
     shown = row.features if rng.random() < how.features else row.features[:0]
     pairs, most = row.pairs, min(how.questions, 1) if how.layout == "question-first" else how.questions
@@ -233,7 +236,7 @@ def draw_sequence(
     head = len(vocabulary.bos)
     prefix = np.concatenate([body[:head], shown, body[head:]])
     span = None if how.blind else (ecg[0] + len(shown), ecg[1] + len(shown))
-    return pack(prefix, pairs, span)
+    return pack(prefix, pairs, span, None if how.blind else soft_values(codes))
 
 
 def split_prompt(prompt: Ids, vocabulary: Vocabulary) -> tuple[Ids, Ids]:

@@ -14,14 +14,15 @@ A trainer is a function of this form, found by name in `TRAINERS` and imported o
 
 with train and valid recordings (R, 12, 5000) int16 microvolts, a folder for the state of a run that is stopped, the
 reports of the training recordings (None where one has none) and the text side (None unless `--text` names one). A
-trainer that takes crops has a keyword `crop`, in samples.
+trainer may further have the keywords `crop`, in samples, and `valid_reports`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ from heartllm.training.tokenizer import TokenizerRecipe, Waveforms
 TRAINERS = {
     "fsq": "heartllm.training.tokenizer:train_fsq",
     "continuous": "heartllm.training.tokenizer:train_continuous",
+    "test": "heartllm.training.test:train_test",
+    "clip": "heartllm.training.clip:train_clip",
+    "time_llm": "heartllm.training.time_llm:train_time_llm",
+    "ecg_byte": "heartllm.training.ecg_byte:train_ecg_byte",
 }
 
 
@@ -55,6 +60,12 @@ class FrontEndRecipe:
     config: Any
     schedule: Schedule
 
+    def on(self, device: str | None) -> FrontEndRecipe:
+        """The same on another device; as it is for None."""
+        if device is None:
+            return self
+        return replace(self, schedule=replace(self.schedule, loop=replace(self.schedule.loop, device=device)))
+
     def train(
         self,
         train: Waveforms,
@@ -62,16 +73,19 @@ class FrontEndRecipe:
         folder: Path,
         *,
         reports: Sequence[str | None] | None = None,
+        valid_reports: Sequence[str | None] | None = None,
         text: Any = None,
     ) -> tuple[FrontEnd, list[dict[str, Any]]]:
         """Trains it; see the module's text."""
         module, _, name = TRAINERS[self.kind].partition(":")
         trainer: Callable[..., tuple[FrontEnd, list[dict[str, Any]]]] = getattr(import_module(module), name)
         how = self.schedule
-        options = {"crop": how.crop} if how.crop else {}
-        return trainer(
-            self.config, how.loop, train, valid, folder, reports=reports, text=text, batch=how.batch, **options
-        )
+        known = signature(trainer).parameters
+        if how.crop and "crop" not in known:
+            raise UsageError("is trained on whole recordings", where=f"frontend.{self.kind}", remedy="Leave out crop.")
+        more = {"crop": how.crop, "valid_reports": valid_reports}
+        more = {name: value for name, value in more.items() if name in known and value}
+        return trainer(self.config, how.loop, train, valid, folder, reports=reports, text=text, batch=how.batch, **more)
 
 
 def frontend_recipe(table: Mapping[str, Any], tokenizer: TokenizerRecipe, where: str | Path) -> FrontEndRecipe:
@@ -98,7 +112,7 @@ def frontend_recipe(table: Mapping[str, Any], tokenizer: TokenizerRecipe, where:
         if not isinstance(own, dict):
             raise UsageError("is not a table", where=place, remedy="Write its settings as a TOML table.")
         values = merge(start.get(name, {}), own)
-        config = from_dict(config_type, values.pop("config", {}), where=f"{place}.config")
+        config: Any = from_dict(config_type, values.pop("config", {}), where=f"{place}.config")
         return FrontEndRecipe(name, config, from_dict(Schedule, values, where=place))
 
     # Tables of other kinds, of a base for one, are read too: no mistake sleeps in them.

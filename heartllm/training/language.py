@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from heartllm.config import dumps
+from heartllm.errors import UsageError
 from heartllm.language.model import ECGLanguageModel
 from heartllm.language.packing import IGNORED, Packed, collate, pack
 from heartllm.language.prompts import prompt_ids
@@ -59,6 +60,10 @@ class LanguageRecipe:
     asked: int = 64
     layers_above: int = 1
 
+    def on(self, device: str | None) -> LanguageRecipe:
+        """The same on another device; as it is for None."""
+        return self if device is None else replace(self, loop=replace(self.loop, device=device))
+
 
 def keep_windows(sequence: Packed, rng: np.random.Generator) -> Packed:
     """One of the authors' windows of a sequence without questions: `context` codes, then `step` that carry loss."""
@@ -68,7 +73,15 @@ def keep_windows(sequence: Packed, rng: np.random.Generator) -> Packed:
     cut = slice(int(targets[start]), int(targets[min(start + context + step, len(targets)) - 1]) + 1)
     forecast = sequence.forecast[cut].copy()
     forecast[: -step or None] = IGNORED
-    return Packed(sequence.ids[cut], np.arange(len(forecast)), sequence.branch[cut], sequence.labels[cut], forecast)
+    return replace(
+        sequence,
+        ids=sequence.ids[cut],
+        positions=np.arange(len(forecast)),
+        branch=sequence.branch[cut],
+        labels=sequence.labels[cut],
+        forecast=forecast,
+        ecg=sequence.ecg[cut],
+    )
 
 
 class Asker:
@@ -93,6 +106,27 @@ class Asker:
         return Asking(collate(prompts, self.pad), torch.tensor([finding for finding, _ in chosen]))
 
 
+def check_objective(recipe: LanguageRecipe, soft: bool) -> None:
+    """Refuses what cannot be trained on soft tokens: their next one is no class of a vocabulary.
+
+    Raises:
+        UsageError: naming the setting.
+    """
+    weights = recipe.weights
+    if soft and recipe.windows != "dense":
+        raise UsageError(
+            "forecasting windows need codes, and this front-end has none",
+            where="windows",
+            remedy='Write windows = "dense".',
+        )
+    if soft and not (weights.answer or weights.reading or weights.matching):
+        raise UsageError(
+            "a stage of forecasting alone needs codes, and this front-end has none",
+            where="weights",
+            remedy="Give reading or matching a weight, or leave the stage out (pretrain = false).",
+        )
+
+
 def train_language(
     model: ECGLanguageModel,
     recipe: LanguageRecipe,
@@ -105,10 +139,9 @@ def train_language(
 ) -> list[dict[str, Any]]:
     """Trains `model` in place; the heads of reading supervision live and die here. Returns the log."""
     hidden = int(model.backbone.config.hidden_size)
+    check_objective(recipe, model.soft is not None)
     torch.manual_seed(recipe.loop.seed)
     heads = None if recipe.drawing.blind else Heads(hidden, len(train.names), recipe.weights, recipe.layers_above)
-    if heads is not None:
-        heads.to(model.rows.special.device)
     asker = Asker(train.names, train.vocabulary) if heads is not None and recipe.weights.matching else None
     both = nn.ModuleDict({"language": model} | ({"heads": heads} if heads is not None else {}))
 
@@ -121,7 +154,9 @@ def train_language(
         batch = collate(sequences, examples.vocabulary.pad)
         asking = asker.draw(recipe.asked, rng) if asker is not None else None
         with torch.autocast(model.rows.special.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            return language_losses(model, heads, batch, findings, recipe.weights, asking)
+            found = language_losses(model, heads, batch, findings, recipe.weights, asking)
+        # Into the log, so that budgets of systems can be compared.
+        return {**found, "positions": torch.tensor(float(sum(len(sequence.ids) for sequence in sequences)))}
 
     def loss(step: int) -> Mapping[str, Tensor]:
         rows = [at(step * recipe.batch + i, len(train), recipe.loop.seed) for i in range(recipe.batch)]

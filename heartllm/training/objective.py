@@ -2,9 +2,9 @@
 
     loss = answer_weight * answer + forecast_weight * forecast + reading_weight * reading + matching_weight * matching
 
-each term a mean in nats: over answer tokens (teacher forcing), over ECG codes (dense next-token prediction), over
-labelled findings, and over questions about them (for both see `heartllm.training.reading`). The forecasting stage has
-no answers; the tuning stage may use all four.
+each term a mean in nats: over answer tokens (teacher forcing), over ECG codes (dense next-token prediction; zero for a
+continuous front-end, which has none), over labelled findings, and over questions about them (for both see
+`heartllm.training.reading`). The forecasting stage has no answers; the tuning stage may use all four.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def language_losses(
     """
     table = model.table()
     batch, findings = batch.to(table.device), findings.to(table.device)
-    hidden, layers = model.hidden_states(batch.ids, batch.positions, batch.mask, table=table, all_layers=True)
+    hidden, layers = model.hidden_states(
+        batch.ids, batch.positions, batch.mask, values=batch.values, table=table, all_layers=True
+    )
     output = table if model.tied else model.output_table()
     terms: dict[str, Tensor] = {}
     if weights.answer:
@@ -101,7 +103,7 @@ def language_losses(
     if weights.forecast:
         terms["forecast"] = weights.forecast * masked_mean(model, hidden, batch.forecast, output)
     if heads is not None:
-        positions = read_positions(batch.branch, batch.forecast)
+        positions = read_positions(batch.ecg)
         states = layers[-1 - heads.above]
         if heads.reading is not None:
             terms["reading"] = weights.reading * heads.reading(states, positions, findings)

@@ -164,7 +164,6 @@ def labelled_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     return (loss * known).sum() / known.sum().clamp_min(1)
 
 
-def read_positions(branch: Tensor, forecast: Tensor) -> Tensor:
-    """(B, S) bool: ECG positions of the prefix past `FIRST_POSITION` codes."""
-    codes = (branch == 0) & (forecast >= 0)
-    return codes & (codes.long().cumsum(1) > FIRST_POSITION)
+def read_positions(ecg: Tensor) -> Tensor:
+    """(B, S) where a code or soft token stands -> (B, S) bool: those past the first `FIRST_POSITION`."""
+    return (ecg > 0) & (ecg.cumsum(1) > FIRST_POSITION)

@@ -105,7 +105,11 @@ def train_continuous(
     torch.manual_seed(loop.seed)
     front = Continuous(config)
     mark = dumps(config) + dumps(TokenizerRecipe(config.codec, loop, batch, crop))
-    return front, _train(front, front.codec, front, loop, train, valid, folder, batch, crop, mark)
+    log = _train(front, front.codec, front, loop, train, valid, folder, batch, crop, mark)
+    rows = np.linspace(0, len(train) - 1, min(256, len(train))).astype(np.int64)
+    parts = np.array_split(rows, -(-len(rows) // 16))
+    front.standardise(millivolts(train, part, np.zeros_like(part), train.shape[2]) for part in parts)
+    return front, log
 
 
 def _train(

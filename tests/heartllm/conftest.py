@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
-    collect_ignore = ["test_checkpoint.py", "test_export.py", "test_recipe.py", "test_responder.py"]
+    collect_ignore = [
+        "test_checkpoint.py",
+        "test_export.py",
+        "test_recipe.py",
+        "test_responder.py",
+        "test_row_recipes.py",
+    ]
 
 LEVELS = (3, 3, 2, 2)  # 36 codes
 CORPUS = [

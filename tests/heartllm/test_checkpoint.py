@@ -17,7 +17,7 @@ from heartllm.checkpoint import (
     load_codec,
     load_language,
     new_language,
-    save_codec,
+    save_frontend,
     save_language,
     verify,
     write_manifest,
@@ -36,7 +36,7 @@ def write(folder: Path, tokenizer: Any, language: Any, **changes: Any) -> tuple[
     torch.manual_seed(0)
     config = CheckpointConfig(CODEC, language, len(tokenizer), data=("a:1", "b:2"), stage="tuning", **changes)
     model, codec = new_language(config, tokenizer).eval(), Codec(CODEC).eval()
-    save_codec(codec, folder)
+    save_frontend(codec, folder)
     save_language(folder, model, config, {"forecasting": [{"step": 1}], "tuning": [{"step": 2, "loss": 0.5}]})
     write_manifest(folder)
     return model, codec
@@ -173,14 +173,14 @@ def test_a_vocabulary_that_does_not_fit_is_refused(folder: Path) -> None:
 
 
 def test_a_codec_of_another_model_is_refused(folder: Path) -> None:
-    save_codec(Codec(CodecConfig(levels=(3, 3, 2), decoder_width=16)), folder)
+    save_frontend(Codec(CodecConfig(levels=(3, 3, 2), decoder_width=16)), folder)
     write_manifest(folder)
     with pytest.raises(CheckpointError, match="levels"):
         Responder.load(folder)
 
 
 def test_a_codec_alone_holds_no_language_model(tmp_path: Path) -> None:
-    save_codec(Codec(CODEC), tmp_path)
+    save_frontend(Codec(CODEC), tmp_path)
     write_manifest(tmp_path)
     verify(tmp_path)
     with pytest.raises(CheckpointError, match="holds no language model"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from heartllm.checkpoint import CheckpointConfig, new_language, save_codec, save_language, write_manifest
+from heartllm.checkpoint import CheckpointConfig, new_language, save_frontend, save_language, write_manifest
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.errors import CheckpointError, UsageError
 from heartllm.export import export
@@ -35,7 +35,7 @@ def write_checkpoint(folder: Path, tokenizer: Any, language: LanguageConfig, row
                 parameter.normal_(std=0.2 if "lora" in name else 0.4)
         for table in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()):
             table.weight[len(tokenizer) :] = 0.0  # rows that the tokenizer does not use are never said
-    save_codec(Codec(CODEC), folder)
+    save_frontend(Codec(CODEC), folder)
     save_language(folder, model, config, {})
     write_manifest(folder)
     return folder

@@ -145,11 +145,11 @@ def test_gap_prints_three_readers(run: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_store_of_another_codec_is_refused(run: Path, tmp_path: Path) -> None:
-    from heartllm.checkpoint import load_codec, save_codec, write_manifest
+    from heartllm.checkpoint import load_codec, save_frontend, write_manifest
 
     codec, _ = load_codec(run / "tokenizer")
     codec.lead_scale.mul_(2)
-    save_codec(codec, tmp_path / "other")
+    save_frontend(codec, tmp_path / "other")
     write_manifest(tmp_path / "other")
     with pytest.raises(CheckpointError, match="made by codec"):
         command(

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from heartllm.checkpoint import CheckpointConfig
-from heartllm.codec.codec import Codec, CodecConfig
+from heartllm.codec.codec import CodecConfig
 from heartllm.ecg.recording import LEADS, Recording
 from heartllm.errors import DataError
+from heartllm.frontends.fsq import FSQCodes
 from heartllm.language.generation import Generator, ResponderItem
 from heartllm.responder import Responder
 
 
 @pytest.fixture
 def responder(make_model: Callable[..., Any]) -> Responder:
-    codec = Codec(CodecConfig(levels=(3, 3, 2, 2), decoder_width=16)).eval()
+    codec = FSQCodes(CodecConfig(levels=(3, 3, 2, 2), decoder_width=16)).eval()
     model = make_model()
     config = CheckpointConfig(codec.config, model.config, model.vocabulary.base)
     return Responder(codec, Generator(model), config, "f", "c")
@@ -37,12 +38,12 @@ def test_ten_seconds_are_313_codes(responder: Responder) -> None:
     assert codes.dtype == np.int64
     assert (codes >= 0).all()
     assert (codes < 36).all()
-    assert (codes == responder.codec.encode(torch.from_numpy(recording().signal)[None])[0].numpy()).all()
+    assert (codes == responder.front.encode(torch.from_numpy(recording().signal)[None])[0].numpy()).all()
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(4000, 500.0), (1000, 100.0), (5000, 250.0)])
 def test_other_lengths_and_rates_are_refused(responder: Responder, samples: int, rate: float) -> None:
-    with pytest.raises(DataError, match="the codec wants 10 s at 500 Hz") as caught:
+    with pytest.raises(DataError, match="front-ends want 10 s at 500 Hz") as caught:
         responder.encode(recording(samples, rate))
     assert "r1" in str(caught.value)
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from heartllm.errors import UsageError
 from heartllm_eval.models.base import Context, Task, check_device
-from heartllm_eval.models.heartllm import CODES, ECG_MODES, HeartLLM
+from heartllm_eval.models.heartllm import ECG_MODES, HeartLLM
 from heartllm_eval.schema import Request, digest
 
+CODES = 313  # of ten seconds
 CHOICES = {
     "leads": ("stored", "ptbxl", "mimic"),
     "ecg": ECG_MODES,

@@ -25,9 +25,8 @@ from heartllm_eval.models.batching import longest_first
 from heartllm_eval.schema import Prediction, Request, digest
 from heartllm_eval.suite import Reader
 
-Codes = npt.NDArray[np.int64]
+Codes = npt.NDArray[Any]  # (313,) codes; of other front-ends what their checkpoint's responder gives
 ANSWERS_VERSION = 1  # of prompts and decoding: cached answers of another version are not used
-CODES = 313  # of ten seconds
 _CODES = re.compile(r"(?:<ecg_\d+>){2,}")
 ECG_MODES = ("true", "shuffled", "none")
 
@@ -105,14 +104,15 @@ class HeartLLM:
         codes = None if config.blind else item.codes
         features = item.features if config.features else ""
         text = str(prompts.prompt_text(features, codes, item.question, config.layout))
-        return _CODES.sub(lambda run: f"[{run.group().count('>')} codes]", text)
+        what = "codes" if self.responder.front.width is None else "soft tokens"
+        return _CODES.sub(lambda run: f"[{run.group().count('>')} {what}]", text)
 
     def prompt_tokens(self, request: Request, task: Task) -> int:
-        """The length of the prompt; an ECG counts 313 codes and two marks."""
+        """The length of the prompt; an ECG counts 313 codes (what its front-end takes at most) and two marks."""
         prompts: Any = importlib.import_module("heartllm.language.prompts")
         config, vocabulary = self.responder.config, self.responder.generator.vocabulary
         seen = len(request.record_ids) if self.ecg != "none" and not config.blind else 0
-        codes = np.zeros((seen, CODES), np.int64) if seen else None
+        codes = self.responder.front.blank(seen) if seen else None
         question = request.question if request.kind == "qa" else None
         inside = question if config.layout == "question-first" else None
         prefix, _ = prompts.prefix_ids(vocabulary, request.background if config.features else "", codes, inside)
@@ -148,7 +148,7 @@ class HeartLLM:
         )
 
     def codes(self, dataset: str, record_id: str, reader: Reader | None = None) -> Codes | str:
-        """The codes (313,) of a recording, from the cache if there is one; of a bad recording, what is wrong."""
+        """The codes of a recording, from the cache if there is one; of a bad recording, what is wrong."""
         reader = reader or Reader()
         key = (dataset, record_id, reader)
         if key not in self._codes:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartllm.checkpoint import load_codec, save_codec
+from heartllm.checkpoint import load_codec, save_frontend
 from heartllm.codec.codec import Codec, CodecConfig, code_count
 from heartllm.config import dumps, from_dict, load
 from heartllm.errors import CheckpointError, DataError, UsageError
@@ -162,7 +162,7 @@ def test_configurations_that_make_no_sense() -> None:
 def test_saved_codec_gives_the_same_codes(tmp_path: Path) -> None:
     codec = make(CodecConfig(decoder_width=8, levels=(5, 4, 3)))
     codec.lead_scale.mul_(1.5)
-    save_codec(codec, tmp_path)
+    save_frontend(codec, tmp_path)
     loaded, digest = load_codec(tmp_path)
     assert len(digest) == 64
     assert loaded.config == codec.config == load(CodecConfig, tmp_path / "codec.toml")

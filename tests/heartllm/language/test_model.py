@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from heartllm.checkpoint import CheckpointConfig, load_language, new_language, save_language
+from heartllm.checkpoint import CheckpointConfig, load_language, new_language, save_frontend, save_language
 from heartllm.codec.codec import CodecConfig
 from heartllm.errors import CheckpointError, UsageError
+from heartllm.frontends.fsq import FSQCodes
 from heartllm.language.model import (
     ECGLanguageModel,
     LanguageConfig,
@@ -129,6 +130,7 @@ def test_other_families_train_save_and_reload(
     model = new_language(config, tokenizer)
     assert model.tied == (kind in ("qwen2-tied", "gpt2"))
     one_step(model, model.vocabulary)
+    save_frontend(FSQCodes(config.codec), tmp_path / "out")
     save_language(tmp_path / "out", model, config, {"tuning": [{"step": 2}]})
     again, reread = load_language(tmp_path / "out")
     assert reread == config

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from heartllm.checkpoint import save_codec, write_manifest
+from heartllm.checkpoint import save_frontend, write_manifest
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.codec.store import TokenStore
 from heartllm.data.records import Entry, Labels, Question
@@ -154,7 +154,7 @@ def test_tuning_never_opens_a_waveform(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
     write_site("a", tmp_path / "data", recordings=60, seed=0, workers=1)
     torch.manual_seed(0)
-    save_codec(Codec(CodecConfig(decoder_width=16)), tmp_path / "codec")
+    save_frontend(Codec(CodecConfig(decoder_width=16)), tmp_path / "codec")
     write_manifest(tmp_path / "codec")
     from heartllm.pipeline import find_dataset, tokenize_stage
 

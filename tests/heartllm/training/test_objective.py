@@ -78,7 +78,7 @@ def test_matching_is_the_score_of_an_attention_head(vocabulary: Any, make_model:
     heads, batch, asking = Heads(32, 3, weights), batch_of(vocabulary), asking_of(vocabulary)
     found = language_losses(model, heads, batch, FINDINGS, weights, asking)["matching"].item()
     matching: Any = heads.matching
-    codes = [i for i in range(batch.ids.shape[1]) if batch.branch[0, i] == 0 and batch.forecast[0, i] != IGNORED][64:]
+    codes = [i for i in range(batch.ids.shape[1]) if batch.ecg[0, i]][64:]
     ecg = model.hidden_states(batch.ids, batch.positions, batch.mask, all_layers=True)[1][-2][0, codes]
     losses = []
     for text, target in (("Short?", 0.0), ("Does this ECG show symptoms of it?", 1.0)):  # findings 1 and 0

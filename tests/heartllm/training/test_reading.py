@@ -65,10 +65,9 @@ def test_findings_need_enough_positives() -> None:
 
 
 def test_the_head_reads_past_the_first_two_seconds_of_the_prefix() -> None:
-    branch = torch.tensor([[0] * 103 + [1] * 5 + [-1] * 4])
-    forecast = torch.full((1, 112), -100)
-    forecast[0, 1:101] = 7  # 100 codes
-    positions = read_positions(branch, forecast)
+    ecg = torch.zeros(1, 112, dtype=torch.int64)
+    ecg[0, 1:101] = 1  # 100 codes
+    positions = read_positions(ecg)
     assert positions[0].nonzero().flatten().tolist() == list(range(1 + FIRST_POSITION, 101))
 
 

@@ -1,25 +1,27 @@
-"""Writing a token store: read each recording once, encode it, keep 313 small integers."""
+"""Writing a token store: read each recording once, encode it, keep 313 small integers (or what its front-end gives)."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from heartllm.codec.codec import Codec, code_count
 from heartllm.codec.networks import STRIDE
-from heartllm.codec.store import SCHEMA, Codes, TokenStore, fingerprint
+from heartllm.codec.store import FILL, SCHEMA, TYPES, TokenStore, fingerprint
 from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
+from heartllm.frontends.base import FrontEnd
 
-SAMPLES = 5000  # 10 s at 500 Hz
-MOST_CODES = 1 << 16
+MOST_CODES = FILL
 BLOCK = 64  # recordings between two saves
 GAIN = 0.1  # largest relative change of gain in a view
 
@@ -42,7 +44,7 @@ def views_of(signal: Tensor, views: int, seed: int) -> Tensor:
 
 def write_store(
     folder: Path,
-    codec: Codec,
+    front: FrontEnd,
     codec_hash: str,
     entries: Sequence[Entry],
     read: Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]],
@@ -54,19 +56,21 @@ def write_store(
     """Tokenises `entries` into `folder`; a run that was stopped continues after its last whole block.
 
     Args:
+        front: the frozen front-end, on the device that it is to run on.
+        codec_hash: its hash.
         read: entries -> (entry, recording) pairs; recordings that cannot be read are simply not among them.
         views: tokenisations of each recording, see `views_of`.
 
     Raises:
-        CheckpointError: if `folder` holds the tokens of other data or another codec.
+        CheckpointError: if `folder` holds the tokens of other data or another front-end.
         DataError: if no recording could be read.
-        UsageError: if the codec has more codes than fit into 16 bits.
+        UsageError: if the front-end has more codes than fit into 16 bits.
     """
-    if codec.codes > MOST_CODES:
+    if front.codes is not None and front.codes > MOST_CODES:
         raise UsageError(
-            f"the codec has {codec.codes:,} codes; a token store holds at most {MOST_CODES:,}",
+            f"the front-end has {front.codes:,} codes; a token store holds at most {MOST_CODES:,}",
             where="levels",
-            remedy="Use fewer or smaller levels.",
+            remedy="Use fewer or smaller levels, or fewer merges.",
         )
     data = fingerprint([dataset, views, *sorted(entry.record_id for entry in entries)])
     if (folder / "manifest.json").exists():
@@ -82,18 +86,19 @@ def write_store(
     plan = {**about, "order": fingerprint([BLOCK, *(entry.record_id for entry in entries)])}
     if mark.exists() and mark.read_text(encoding="utf-8") != json.dumps(plan):
         raise CheckpointError(
-            "holds an unfinished store of other data or codec", where=folder, remedy="Give another --out."
+            "holds an unfinished store of other data or another front-end", where=folder, remedy="Give another --out."
         )
     _write_text(mark, json.dumps(plan))
     blocks = [entries[first : first + BLOCK] for first in range(0, len(entries), BLOCK)]
     for number, block in enumerate(blocks):
         if not (part / f"{number:06d}.json").exists():
-            keys, codes = _encode_block(codec, list(read(block)), views, number)
+            keys, codes = _encode_block(front, list(read(block)), views, number)
             np.save(part / f"{number:06d}.npy", codes)
             # Written last: the list of keys declares its block whole.
             _write_text(part / f"{number:06d}.json", json.dumps(keys))
         progress(min(len(entries), (number + 1) * BLOCK))
-    return _join(folder, part, len(blocks), {**about, "dataset": dataset, "views": views, "asked": len(entries)})
+    about |= {"dataset": dataset, "views": views, "asked": len(entries)}
+    return _join(folder, part, len(blocks), "codes" if front.width is None else "values", about)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -103,15 +108,34 @@ def _write_text(path: Path, text: str) -> None:
     staged.replace(path)
 
 
-def _encode_block(codec: Codec, pairs: list[tuple[Entry, Recording]], views: int, seed: int) -> tuple[list[str], Codes]:
+def _encode_block(
+    front: FrontEnd, pairs: list[tuple[Entry, Recording]], views: int, seed: int
+) -> tuple[list[str], npt.NDArray[Any]]:
+    """Record ids, and codes (R, views, N) uint16 or values (R, views, N, width) float16."""
+    shape = (len(pairs), views, front.positions)
+    if front.width is None:
+        block: npt.NDArray[Any] = np.full(shape, FILL, np.uint16)
+    else:
+        block = np.zeros((*shape, front.width), np.float16)
     if not pairs:
-        return [], np.zeros((0, views, code_count(SAMPLES)), np.uint16)
+        return [], block
     signal = torch.from_numpy(np.stack([recording.signal for _, recording in pairs]))
-    codes = [torch.cat([codec.encode(part) for part in view.split(16)]) for view in views_of(signal, views, seed)]
-    return [entry.record_id for entry, _ in pairs], torch.stack(codes, 1).numpy().astype(np.uint16)
+    device = next(chain(front.parameters(), front.buffers()), torch.empty(0)).device
+    for view, shifted in enumerate(views_of(signal, views, seed)):
+        for first in range(0, len(pairs), 16):
+            found = front.encode(shifted[first : first + 16].to(device)).cpu()
+            if front.width is not None and not bool((found.abs() <= np.finfo(np.float16).max).all()):
+                raise DataError(
+                    "the front-end's values do not fit into 16 bits",
+                    where=pairs[first][0].record_id,
+                    remedy="Look for a recording without signal, or train the front-end again.",
+                )
+            codes = found.numpy()  # -1, for "nothing more", becomes FILL
+            block[first : first + 16, view, : codes.shape[1]] = codes.astype(block.dtype)
+    return [entry.record_id for entry, _ in pairs], block
 
 
-def _join(folder: Path, part: Path, blocks: int, about: dict[str, object]) -> TokenStore:
+def _join(folder: Path, part: Path, blocks: int, held: str, about: dict[str, object]) -> TokenStore:
     def keys() -> Iterator[list[str]]:
         for number in range(blocks):
             yield json.loads((part / f"{number:06d}.json").read_text(encoding="utf-8"))
@@ -121,9 +145,9 @@ def _join(folder: Path, part: Path, blocks: int, about: dict[str, object]) -> To
         raise DataError(
             f"none of its {about['asked']} recordings could be read", where=folder, remedy="Check the dataset."
         )
-    shape = (len(names), int(str(about["views"])), code_count(SAMPLES))
-    temporary = part / "codes.npy"
-    codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint16, shape=shape)
+    shape = (len(names), *np.load(part / f"{0:06d}.npy", mmap_mode="r").shape[1:])
+    temporary = part / f"{held}.npy"
+    codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=TYPES[held][0], shape=shape)
     row = 0
     for number in range(blocks):
         block = np.load(part / f"{number:06d}.npy")
@@ -131,9 +155,10 @@ def _join(folder: Path, part: Path, blocks: int, about: dict[str, object]) -> To
         row += len(block)
     codes.flush()
     del codes
-    temporary.replace(folder / "codes.npy")
+    temporary.replace(folder / f"{held}.npy")
     manifest = {
         "schema": SCHEMA,
+        "holds": held,
         "shape": list(shape),
         **about,
         "left_out": int(str(about["asked"])) - len(names),

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from heartllm.codec import tokenise
-from heartllm.codec.codec import Codec, CodecConfig
-from heartllm.codec.store import TokenStore, fingerprint
-from heartllm.codec.tokenise import views_of, write_store
+from heartllm.codec.codec import CodecConfig
+from heartllm.codec.store import FILL, TokenStore, fingerprint
 from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
+from heartllm.frontends import tokenise
+from heartllm.frontends.base import FrontEnd
+from heartllm.frontends.continuous import Continuous, ContinuousConfig
+from heartllm.frontends.fsq import FSQCodes
+from heartllm.frontends.tokenise import views_of, write_store
 
 CODEC = "c" * 64
 
@@ -52,21 +55,21 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def codec() -> Codec:
+def codec() -> FSQCodes:
     torch.manual_seed(0)
-    codec = Codec(CodecConfig(decoder_width=8)).eval()
+    codec = FSQCodes(CodecConfig(decoder_width=8)).eval()
     with torch.no_grad():
         codec.encoder.to_latent.weight.mul_(60)
     return codec
 
 
 def write(
-    folder: Path, codec: Codec, read: Reader, count: int = 8, *, codec_hash: str = CODEC, views: int = 1
+    folder: Path, codec: FrontEnd, read: Reader, count: int = 8, *, codec_hash: str = CODEC, views: int = 1
 ) -> TokenStore:
     return write_store(folder, codec, codec_hash, entries(count), read, dataset="made", views=views)
 
 
-def test_store_holds_each_recordings_codes(tmp_path: Path, codec: Codec) -> None:
+def test_store_holds_each_recordings_codes(tmp_path: Path, codec: FSQCodes) -> None:
     done: list[int] = []
     store = write_store(tmp_path, codec, CODEC, entries(5), Reader(), dataset="made", progress=done.append)
     assert done == [3, 5]
@@ -81,7 +84,7 @@ def test_store_holds_each_recordings_codes(tmp_path: Path, codec: Codec) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npy", "manifest.json"]
 
 
-def test_interrupted_run_continues_and_ends_the_same(tmp_path: Path, codec: Codec) -> None:
+def test_interrupted_run_continues_and_ends_the_same(tmp_path: Path, codec: FSQCodes) -> None:
     whole = write(tmp_path / "whole", codec, Reader(), views=2)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "parts", codec, Reader("r7"), views=2)
@@ -94,7 +97,7 @@ def test_interrupted_run_continues_and_ends_the_same(tmp_path: Path, codec: Code
     assert store.manifest == whole.manifest
 
 
-def test_tokenising_twice_reads_nothing_the_second_time(tmp_path: Path, codec: Codec) -> None:
+def test_tokenising_twice_reads_nothing_the_second_time(tmp_path: Path, codec: FSQCodes) -> None:
     first = write(tmp_path, codec, Reader())
     stamp = (tmp_path / "codes.npy").stat().st_mtime_ns
     again = Reader()
@@ -104,7 +107,7 @@ def test_tokenising_twice_reads_nothing_the_second_time(tmp_path: Path, codec: C
     assert np.array_equal(first.codes, second.codes)
 
 
-def test_unreadable_recordings_are_left_out_and_counted(tmp_path: Path, codec: Codec) -> None:
+def test_unreadable_recordings_are_left_out_and_counted(tmp_path: Path, codec: FSQCodes) -> None:
     store = write(tmp_path, codec, Reader(unreadable=("r0", "r1", "r2", "r5")))  # r0 to r2: a block with none left
     assert list(store.keys()) == ["r3", "r4", "r6", "r7"]
     assert store.manifest["left_out"] == 4
@@ -112,14 +115,14 @@ def test_unreadable_recordings_are_left_out_and_counted(tmp_path: Path, codec: C
         store.of("r5")
 
 
-def test_a_dataset_of_which_nothing_can_be_read(tmp_path: Path, codec: Codec) -> None:
+def test_a_dataset_of_which_nothing_can_be_read(tmp_path: Path, codec: FSQCodes) -> None:
     with pytest.raises(DataError, match="none of its 2 recordings"):
         write(tmp_path, codec, Reader(unreadable=("r0", "r1")), 2)
 
 
-def test_refuses_another_codec_or_other_data(tmp_path: Path, codec: Codec) -> None:
+def test_refuses_another_codec_or_other_data(tmp_path: Path, codec: FSQCodes) -> None:
     write(tmp_path, codec, Reader(), 3)
-    with pytest.raises(CheckpointError, match="was made by codec cccc"):
+    with pytest.raises(CheckpointError, match="was made by front-end cccc"):
         write(tmp_path, codec, Reader(), 3, codec_hash="d" * 64)
     with pytest.raises(CheckpointError, match="other recordings"):
         write(tmp_path, codec, Reader(), 4)
@@ -130,7 +133,7 @@ def test_refuses_another_codec_or_other_data(tmp_path: Path, codec: Codec) -> No
 
 @pytest.mark.parametrize(("codec_hash", "count"), [("d" * 64, 8), (CODEC, 7)])
 def test_refuses_to_continue_another_unfinished_store(
-    tmp_path: Path, codec: Codec, codec_hash: str, count: int
+    tmp_path: Path, codec: FSQCodes, codec_hash: str, count: int
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, codec, Reader("r4"))
@@ -138,7 +141,7 @@ def test_refuses_to_continue_another_unfinished_store(
         write(tmp_path, codec, Reader(), count, codec_hash=codec_hash)
 
 
-def test_refuses_to_continue_in_another_order(tmp_path: Path, codec: Codec) -> None:
+def test_refuses_to_continue_in_another_order(tmp_path: Path, codec: FSQCodes) -> None:
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, codec, Reader("r4"))
     with pytest.raises(CheckpointError, match="unfinished store"):
@@ -146,12 +149,12 @@ def test_refuses_to_continue_in_another_order(tmp_path: Path, codec: Codec) -> N
 
 
 def test_refuses_codes_that_16_bits_cannot_hold(tmp_path: Path) -> None:
-    large = Codec(CodecConfig(levels=(9, 9, 9, 9, 11), decoder_width=8))
+    large = FSQCodes(CodecConfig(levels=(9, 9, 9, 9, 11), decoder_width=8))
     with pytest.raises(UsageError, match="72,171 codes"):
         write(tmp_path, large, Reader())
 
 
-def test_altered_manifests_are_refused(tmp_path: Path, codec: Codec) -> None:
+def test_altered_manifests_are_refused(tmp_path: Path, codec: FSQCodes) -> None:
     write(tmp_path, codec, Reader(), 3)
     path = tmp_path / "manifest.json"
     good = json.loads(path.read_text(encoding="utf-8"))
@@ -199,7 +202,7 @@ def test_views_are_small_shifts_and_gains() -> None:
     assert len(drawn) == 10
 
 
-def test_views_give_other_codes_of_the_same_recording(tmp_path: Path, codec: Codec) -> None:
+def test_views_give_other_codes_of_the_same_recording(tmp_path: Path, codec: FSQCodes) -> None:
     store = write(tmp_path, codec, Reader(), 2, views=3)
     assert store.codes.shape == (2, 3, 313)
     for other in (1, 2):
@@ -209,3 +212,61 @@ def test_views_give_other_codes_of_the_same_recording(tmp_path: Path, codec: Cod
 def test_fingerprint_keeps_parts_apart() -> None:
     assert fingerprint(["a", "bc"]) != fingerprint(["ab", "c"])
     assert fingerprint(["a", 1]) == fingerprint(["a", "1"])
+
+
+def test_values_are_kept_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    front = Continuous(ContinuousConfig(CodecConfig(decoder_width=8), width=5)).eval()
+    store = write(tmp_path, front, Reader(unreadable=("r0", "r1", "r2")), 5, views=2)
+    assert store.codes.shape == (2, 2, 313, 5)
+    assert store.codes.dtype == np.float16
+    assert isinstance(store.codes, np.memmap)
+    expected = front.encode(torch.from_numpy(recording(entries(5)[3]).signal)[None])[0]
+    np.testing.assert_allclose(store.of("r3"), expected, rtol=2e-3, atol=1e-3)
+    assert not np.array_equal(store.codes[:, 0], store.codes[:, 1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "values.npy"]
+    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "holds": "codes"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not a whole token store"):
+        TokenStore.open(tmp_path)
+    with (tmp_path / "codes.npy").open("wb") as file:
+        np.save(file, np.zeros(manifest["shape"], np.float16))
+    with pytest.raises(CheckpointError, match="disagree"):
+        TokenStore.open(tmp_path)
+
+
+class Ragged(FrontEnd):
+    """As many codes as the recording's number, and one more."""
+
+    kind = "ragged"
+    codes, width, positions = 7, None, 12
+
+    def encode(self, signal: torch.Tensor) -> torch.Tensor:
+        lengths = [int(value) + 1 for value in signal[:, 0, 0]]
+        return torch.tensor([[6] * length + [-1] * (max(lengths) - length) for length in lengths])
+
+
+def test_ecgs_with_fewer_codes_are_filled_up(tmp_path: Path) -> None:
+    def read(block: Sequence[Entry]) -> Iterable[tuple[Entry, Recording]]:
+        for entry in block:
+            yield entry, Recording(np.full((12, 5000), int(entry.record_id[1:]), np.float32), 500.0)
+
+    store = write_store(tmp_path, Ragged(), CODEC, entries(5), read, dataset="made")
+    assert store.codes.shape == (5, 1, 12)
+    assert store.of("r3").tolist() == [6] * 4
+    assert store.codes[3, 0].tolist() == [6] * 4 + [FILL] * 8
+
+
+def test_values_beyond_16_bits_are_refused(tmp_path: Path) -> None:
+    front = Continuous(ContinuousConfig(CodecConfig(decoder_width=8), width=5)).eval()
+    with torch.no_grad():
+        front.codec.encoder.to_latent.bias.fill_(1e6)
+    with pytest.raises(DataError, match="do not fit into 16 bits"):
+        write(tmp_path, front, Reader(), 2)
+
+
+def test_stores_of_older_versions_open(tmp_path: Path, codec: FSQCodes) -> None:
+    store = write(tmp_path, codec, Reader(), 3)
+    older = {name: value for name, value in store.manifest.items() if name != "holds"}
+    (tmp_path / "manifest.json").write_text(json.dumps(older), encoding="utf-8")
+    assert np.array_equal(TokenStore.open(tmp_path, CODEC).codes, store.codes)
