@@ -38,6 +38,18 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Hours:
+    """Hours of each stage of a training, for the estimate of a dry run."""
+
+    frontend: float
+    tokens: float
+    forecasting: float
+    tuning: float
+    blind: float
+    asking: float
+
+
+@dataclass(frozen=True)
 class Size:
     """One size of the whole plan.
 
@@ -49,7 +61,7 @@ class Size:
         changes: folder of `<recipe>.toml` files whose keys come on top of a row's recipe at this size.
         sites: synthetic hospitals to train on. fresh: others, drawn anew, to be asked about.
         device: cpu, cuda.
-        measured: whether the rows' `hours` were measured at this size.
+        hours: of one core, a stage, measured; nothing where the size was never run.
     """
 
     name: str
@@ -60,7 +72,7 @@ class Size:
     sites: tuple[Site, ...] = ()
     fresh: tuple[Site, ...] = ()
     device: str = "cpu"
-    measured: bool = False
+    hours: Hours | None = None
 
     def regime(self, name: str) -> Regime | None:
         """The regime of this name, if the size has it."""
@@ -83,7 +95,6 @@ class Row:
         pretrained: the row whose forecasting stage it starts from; its own where empty.
         text: its front-end is trained against the texts of the blind control.
         controls: asked beside it.
-        hours: of one core, a seed, measured; 0: not known.
         about: a sentence for the results page.
     """
 
@@ -99,7 +110,6 @@ class Row:
     pretrained: str = ""
     text: bool = False
     controls: tuple[str, ...] = ("shuffled",)
-    hours: float = 0.0
     about: str = ""
 
 

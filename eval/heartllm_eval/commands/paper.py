@@ -1,0 +1,70 @@
+"""`heartllm-eval paper`: trains and evaluates every row of the paper's plan, and freezes the runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heartllm.errors import UsageError
+from heartllm_eval.commands.shared import split_names
+from heartllm_eval.options import DataRoot
+
+EPILOG = """**Examples**
+
+`heartllm-eval paper reports/paper.toml --dry_run` (what is open, and how long it would take)
+
+`heartllm-eval paper reports/paper.toml --work runs/paper --only heartllm,clip`
+
+The same command goes on where it was stopped. A row that fails does not stop the others; the exit code then is 1."""
+
+
+def paper(
+    plan: Annotated[Path, typer.Argument(help="The plan, such as reports/paper.toml.")],
+    work: Annotated[Path, typer.Option("--work", help="Folder of checkpoints, stores, runs and logs.")] = Path(
+        "runs/paper"
+    ),
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only these rows, separated by commas.")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="A size of the plan; its first without.")] = None,
+    frozen: Annotated[
+        Path | None, typer.Option("--frozen", help="Folder of frozen runs (default: runs beside the plan).")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; the size's own without.")] = None,
+    data_root: DataRoot = None,
+    dry_run: Annotated[bool, typer.Option("--dry_run", help="Only say what would run.")] = False,
+) -> None:
+    """Trains and asks every row and seed of a plan, stage by stage, and freezes the runs; resumable."""
+    from heartllm_eval import frozen as freezing
+    from heartllm_eval.paper import driver, stages
+    from heartllm_eval.paper import plan as plans
+
+    loaded = plans.load(plan)
+    chosen = loaded.size(size)
+    first = chosen is loaded.sizes[0]
+    folder = frozen or plan.parent / ("runs" if first else f"runs-{chosen.name}")
+    setting = stages.Setting(
+        loaded,
+        chosen,
+        work.absolute() / chosen.name,
+        folder.absolute(),
+        device or chosen.device,
+        tuple(data_root or ()),
+    )
+    names = split_names(only)
+    for name in names:
+        loaded.row(name)
+    jobs = stages.jobs(setting, frozenset(names))
+    if not jobs:
+        raise UsageError("nothing to do", where="--only", remedy="These rows are not trained at this size.")
+    if dry_run:
+        print(driver.plan_text(setting, jobs))
+        return
+    (setting.frozen / freezing.SAMPLES_FOLDER).mkdir(parents=True, exist_ok=True)
+    driver.carry_out(setting, jobs, say=lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the program."""
+    app.command(epilog=EPILOG)(paper)

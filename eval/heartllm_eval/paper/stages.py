@@ -1,0 +1,275 @@
+"""From a plan to the commands that carry it out: each a job with what it needs, what it makes and what it is made by.
+
+    WORK/data, fresh                              synthetic sites to train on, and to be asked about
+    WORK/recipes/<row>-seed-<k>.toml              the row's recipe, flattened, with its seed
+    WORK/frontends/<row>/<regime>                 a front-end, trained once a regime; WORK/tokens/... its store
+    WORK/models/<row>/<regime>/seed-<k>/          forecast, checkpoint, blind
+    WORK/eval/<row>/<regime>/seed-<k>             the run folder
+    REPORTS/runs/<row>/seed-<k>/<suite>           the frozen run
+
+Seeds are of the language model's training; the front-end of a row is trained once a regime, with seed 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heartllm import config
+from heartllm.errors import UsageError
+from heartllm_eval.paper.plan import Plan, Regime, Row, Size, recipe_path
+
+HEARTLLM = (sys.executable, "-m", "heartllm.cli")
+HARNESS = (sys.executable, "-m", "heartllm_eval")
+BUNDLED = "base"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes:
+        name: of its log and stamp. command: what is run. needs: names of jobs that must be done before.
+        row, regime, seed: the training that it is of; empty where it is shared.
+        makes: a folder or file that is there when it is done.
+        key: of everything that the command depends on beside its inputs: options and recipe.
+        stage: "data", "front-end", "tokens", "forecasting", "tuning", "blind", "asking", "freezing".
+    """
+
+    name: str
+    stage: str
+    command: tuple[str, ...]
+    makes: Path
+    needs: tuple[str, ...] = ()
+    row: str = ""
+    regime: str = ""
+    seed: int = 0
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a plan is carried out."""
+
+    plan: Plan
+    size: Size
+    work: Path
+    frozen: Path
+    device: str
+    data_roots: tuple[Path, ...] = ()
+
+
+def jobs(setting: Setting, only: frozenset[str] = frozenset()) -> list[Job]:
+    """All jobs in an order that respects what each needs; shared ones come once.
+
+    Args:
+        only: names of rows; all where empty. What a row needs of others (a front-end, the blind control) is kept.
+
+    Raises:
+        UsageError: for a row without recipe, or a recipe that is not one.
+    """
+    found: dict[str, Job] = {}
+    for row, regime, seed in setting.plan.jobs(setting.size):
+        if not only or row.name in only:
+            for job in _training(setting, row, regime, seed):
+                found.setdefault(job.name, job)
+    return list(found.values())
+
+
+def recipe_values(setting: Setting, row: Row, seed: int) -> dict[str, Any]:
+    """The row's recipe at this size with this seed: a bundled base, and every key on top of it.
+
+    Raises:
+        UsageError: if a file is missing or not TOML.
+    """
+    plan, size = setting.plan, setting.size
+    path = recipe_path(plan, row)
+    own: dict[str, Any] = {BUNDLED: row.recipe} if path is None else flatten(path)
+    if size.base:
+        below = flatten(plan.path.parent / size.base)
+        own = config.merge(below, {key: value for key, value in own.items() if key != BUNDLED})
+    changes = plan.path.parent / size.changes / Path(row.recipe).name if size.changes else None
+    if changes is not None and changes.is_file():
+        own = config.merge(own, config.read_toml(changes))
+    return config.merge(own, {stage: {"loop": {"seed": seed}} for stage in ("forecasting", "tuning")})
+
+
+def flatten(path: Path) -> dict[str, Any]:
+    """A recipe file and all files below it as one: `base` is then a bundled recipe or absent.
+
+    Raises:
+        UsageError: if a file is missing, or the files are based on each other.
+    """
+    values: dict[str, Any] = {}
+    seen: list[Path] = []
+    while True:
+        if path.resolve() in seen:
+            raise UsageError("recipes are based on each other", where=path, remedy="Break the loop.")
+        seen.append(path.resolve())
+        values = config.merge(config.read_toml(path), values)
+        base = values.get(BUNDLED)
+        if not isinstance(base, str) or not base.endswith(".toml"):
+            return values
+        path = path.parent / base
+        del values[BUNDLED]
+
+
+def write_recipe(setting: Setting, row: Row, seed: int) -> Path:
+    """Writes the recipe that the stages are given; a file that is the same already stays."""
+    path = _recipe(setting, row, seed)
+    values = recipe_values(setting, row, seed)
+    text = f"# {row.label}, seed {seed}: made from {row.recipe} by the plan.\n{config.dumps(values)}"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def checkpoint(setting: Setting, row: str, regime: str, seed: int) -> Path:
+    """Where a trained model lies."""
+    return setting.work / "models" / row / regime / f"seed-{seed}" / "checkpoint"
+
+
+def _recipe(setting: Setting, row: Row, seed: int) -> Path:
+    return setting.work / "recipes" / f"{row.name}-seed-{seed}.toml"
+
+
+def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator[Job]:
+    """The jobs of one training, in order; those of what it shares with others first."""
+    plan, work = setting.plan, setting.work
+    main = plan.row(plan.main)
+    source = plan.row(row.frontend) if row.frontend else row
+    place = f"{row.name}/{regime.name}/seed-{seed}"
+    own: dict[str, Any] = {"row": row.name, "regime": regime.name, "seed": seed}
+    sites = list(_sites(setting))
+    yield from sites
+    if row.text and main.name != row.name:  # its front-end is aligned with the blind control's texts
+        yield from _frontend(setting, main, regime)
+        yield _blind(setting, main, regime, 0)
+    front, tokens = _frontend(setting, source, regime)
+    yield from (front, tokens)
+    data = [part for name in regime.train for part in ("--dataset", name)]
+    shared = [*data, *_roots(setting, "data"), "--device", setting.device, "--recipe", str(_recipe(setting, row, seed))]
+    key = _key(recipe_values(setting, row, seed), regime.train)
+    start = front.makes.parent
+    needs: tuple[str, ...] = (front.name, tokens.name)
+    if row.pretrained:
+        other = next(j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.stage == "forecasting")
+        yield from (j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.name == other.name)
+        start, needs = other.makes.parent, (*needs, other.name)
+    elif row.pretrain:
+        folder = work / "models" / place / "forecast"
+        command: tuple[str, ...] = (
+            *HEARTLLM,
+            "pretrain",
+            *shared,
+            "--tokens",
+            str(tokens.makes.parent),
+            "--codec",
+            str(start),
+        )
+        yield Job(
+            f"{place}/forecast", "forecasting", (*command, "--out", str(folder)), folder / "manifest.json", needs,
+            key=key, **own,
+        )  # fmt: skip
+        start, needs = folder, (*needs, f"{place}/forecast")
+    folder = checkpoint(setting, row.name, regime.name, seed)
+    command = (*HEARTLLM, "tune", *shared, "--tokens", str(tokens.makes.parent), "--from", str(start))
+    yield Job(
+        f"{place}/tune", "tuning", (*command, "--out", str(folder)), folder / "manifest.json", needs, key=key, **own
+    )  # fmt: skip
+    asked: tuple[str, ...] = (f"{place}/tune", *(job.name for job in sites if job.name.startswith("fresh")))
+    blind: tuple[str, ...] = ()
+    if "blind" in row.controls:
+        control = _blind(setting, row, regime, seed)
+        yield control
+        asked, blind = (*asked, control.name), ("--blind", str(control.makes.parent))
+    out = work / "eval" / place
+    command = (
+        *HARNESS, "run", "--model", "heartllm", "--model_args", f"checkpoint={folder}", "--tasks",
+        ",".join(regime.suites), "--control", ",".join(row.controls) or "none", *blind, *_roots(setting, "fresh"),
+        "--device", setting.device, "--output_path", str(out),
+    )  # fmt: skip
+    yield Job(f"{place}/ask", "asking", command, out / "run.json", asked, key=_key(regime.suites, row.controls), **own)
+    target = setting.frozen / row.name / f"seed-{seed}"
+    yield Job(
+        f"{place}/freeze", "freezing", (*HARNESS, "freeze", str(out), "--output_path", str(target)),
+        target / regime.suites[0] / "manifest.json", (f"{place}/ask",), **own,
+    )  # fmt: skip
+
+
+def _sites(setting: Setting) -> Iterator[Job]:
+    for folder, sites in (("data", setting.size.sites), ("fresh", setting.size.fresh)):
+        for site in sites:
+            out = setting.work / folder
+            options = ("--recordings", str(site.recordings), "--seed", str(site.seed), "--out", str(out))
+            yield Job(
+                f"{folder}/synthetic-{site.name}",
+                "data",
+                (*HEARTLLM, "data", "synth", site.name, *options),
+                out / f"synthetic-{site.name}",
+                key=_key(site.recordings, site.seed),
+            )
+
+
+def _frontend(setting: Setting, row: Row, regime: Regime) -> tuple[Job, Job]:
+    """A row's front-end and its token store."""
+    work, place = setting.work, f"{row.name}/{regime.name}"
+    data = [part for name in regime.train for part in ("--dataset", name)]
+    recipe = ("--recipe", str(_recipe(setting, row, 0)))
+    device = ("--device", setting.device)
+    needs = tuple(job.name for job in _sites(setting) if job.name.startswith("data"))
+    text: tuple[str, ...] = ()
+    if row.text:
+        control = _blind(setting, setting.plan.row(setting.plan.main), regime, 0)
+        needs, text = (*needs, control.name), ("--text", str(control.makes.parent))
+    values = recipe_values(setting, row, 0)
+    key = _key({name: values.get(name) for name in (BUNDLED, "tokenizer", "frontend", "views")}, regime.train)
+    folder, store = work / "frontends" / place, work / "tokens" / place
+    roots = _roots(setting, "data")
+    front = Job(
+        f"{place}/front-end", "front-end",
+        (*HEARTLLM, "tokenizer", *data, *roots, *recipe, *device, *text, "--out", str(folder)),
+        folder / "manifest.json", needs, row.name, regime.name, key=key,
+    )  # fmt: skip
+    tokens = Job(
+        f"{place}/tokens", "tokens",
+        (*HEARTLLM, "tokenize", *data, *roots, *recipe, *device, "--codec", str(folder), "--out", str(store)),
+        store / regime.train[-1], (front.name,), row.name, regime.name, key=key,
+    )  # fmt: skip
+    return front, tokens
+
+
+def _blind(setting: Setting, row: Row, regime: Regime, seed: int) -> Job:
+    """The control: the row's language model tuned on the same questions, never shown an ECG."""
+    front, tokens = _frontend(setting, row, regime)
+    folder = setting.work / "models" / row.name / regime.name / f"seed-{seed}" / "blind"
+    data = [part for name in regime.train for part in ("--dataset", name)]
+    command = (
+        *HEARTLLM, "tune", *data, *_roots(setting, "data"), "--device", setting.device,
+        "--recipe", str(_recipe(setting, row, seed)), "--tokens", str(tokens.makes.parent),
+        "--from", str(front.makes.parent), "--blind", "--out", str(folder),
+    )  # fmt: skip
+    return Job(
+        f"{row.name}/{regime.name}/seed-{seed}/blind", "blind", command, folder / "manifest.json",
+        (front.name, tokens.name), row.name, regime.name, seed, _key(recipe_values(setting, row, seed), regime.train),
+    )  # fmt: skip
+
+
+def _roots(setting: Setting, first: str) -> list[str]:
+    """Where data are looked for: the synthetic sites first, then the user's folders; HEARTLLM_DATA comes last."""
+    sites = setting.size.sites if first == "data" else setting.size.fresh
+    places = [*([setting.work / first] if sites else []), *setting.data_roots]
+    return [part for place in places for part in ("--data_root", str(place))]
+
+
+def _key(*parts: Any) -> str:
+    plain = [
+        list(part) if isinstance(part, tuple) else dict(part) if isinstance(part, Mapping) else part for part in parts
+    ]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
