@@ -137,10 +137,20 @@ def synth(
     recordings: Annotated[int, typer.Option("--recordings", "-n", help="How many.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same files.")] = 0,
     workers: Workers = 2,
+    noise_of: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--noise_of", "--noise-of", help="The same patients under the other site's noise: a or b."),
+    ] = None,
+    machine_of: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--machine_of", "--machine-of", help="The same patients on the other site's machines: a or b."),
+    ] = None,
 ) -> None:
     """Draw a synthetic hospital: 12-lead ECGs from a documented model, with their ground truth.
 
     Example: heartllm data synth a --out data --recordings 2000 --seed 1
+
+    One cause at a time: heartllm data synth b --out quiet --recordings 2000 --seed 1 --noise_of a
     """
     from heartllm.data.synthetic import write_site
 
@@ -152,6 +162,8 @@ def synth(
             seed=seed,
             workers=workers,
             progress=progress,
+            noise_of=noise_of,
+            machine_of=machine_of,
         )
     typer.echo(f"{recordings:,} recordings in {folder}")
 

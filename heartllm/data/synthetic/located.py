@@ -28,7 +28,7 @@ from heartllm.data.synthetic.artefacts import BURST
 from heartllm.data.synthetic.cases import INFARCTIONS, INJURY, ISCHEMIA
 from heartllm.data.synthetic.morphology import TERRITORY_OF
 from heartllm.data.synthetic.simulation import DURATION, Truth, draw
-from heartllm.data.synthetic.writing import VERSION
+from heartllm.data.synthetic.writing import BORROWED, VERSION
 from heartllm.errors import DataError
 
 KINDS = ("extra beats", "QRS", "P and PR", "ST-T", "noise")
@@ -83,7 +83,7 @@ def redraw(folder: Path, record_id: str) -> Truth:
     index = int(record_id) - first if record_id.isdigit() else -1
     if not 0 <= index < count:
         raise DataError(f"has no recording {record_id!r}", where=folder, remedy="Name one of its tables.")
-    return draw(seed, index, site)
+    return draw(seed, index, site, **{name: plan[name] for name in BORROWED if name in plan})
 
 
 def locate(truth: Truth) -> dict[str, Located]:

@@ -140,11 +140,20 @@ def patient_and_case(seed: int, index: int, site: str) -> tuple[Patient, Case, n
     return patient, draw_case(of_patient, rng, site), rng
 
 
-def draw(seed: int, index: int, site: str, *, noiseless: bool = False) -> Truth:
+def draw(
+    seed: int,
+    index: int,
+    site: str,
+    *,
+    noiseless: bool = False,
+    noise_of: str | None = None,
+    machine_of: str | None = None,
+) -> Truth:
     """Draws and renders recording `index` of a site. The same arguments give the same bits.
 
     With `noiseless` the samples are those of the heart alone: what noise was drawn is told, but not added, and no
-    machine's low pass rounds the waves.
+    machine's low pass rounds the waves. With `noise_of` or `machine_of` the same hearts beat under the noise, or into
+    the machines, of the other site: what a model then wins or loses is due to that alone.
     """
     patient, case, rng = patient_and_case(seed, index, site)
     conduction = conduction_of(case)
@@ -156,8 +165,9 @@ def draw(seed: int, index: int, site: str, *, noiseless: bool = False) -> Truth:
     beat = conducted_beat(case, patient, times, rng)
     beat, shape = _meet_voltage(beat, times, case)
     eight = _render(case, patient, beat, schedule, times, rng)
-    device = artefacts.DEVICES[site][int(rng.integers(len(artefacts.DEVICES[site])))]
-    noise = artefacts.draw_noise(site, rng)
+    devices = artefacts.DEVICES[machine_of or site]
+    device = devices[int(rng.integers(len(devices)))]
+    noise = artefacts.draw_noise(noise_of or site, rng)
     recorded, snr, burst = artefacts.add_noise(eight, noise, device, SAMPLING_RATE, rng)
     qtc = times.qt / np.sqrt(rr)
     axis = _frontal_axis(beat, QRS)

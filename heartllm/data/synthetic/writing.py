@@ -27,6 +27,7 @@ from heartllm.errors import DataError, UsageError
 
 VERSION = 3  # of the model and the files; a higher one means other recordings for the same seed
 CHUNK = 200
+BORROWED = ("noise_of", "machine_of")  # what a site may take from the other one
 README = """SYNTHETIC, not patients.
 
 These 12-lead ECGs ({rate:g} Hz, {seconds:g} s) were drawn by HeartLLM's heart-vector model with seed {seed}: site
@@ -50,6 +51,8 @@ def write_site(
     seed: int,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
+    noise_of: str | None = None,
+    machine_of: str | None = None,
 ) -> Path:
     """Writes synthetic site "a" (PTB-XL's layout) or "b" (MIMIC-IV-ECG's) to `root`/synthetic-a or -b.
 
@@ -58,6 +61,8 @@ def write_site(
 
     Args:
         progress: called with (recordings done, recordings wanted) after every chunk.
+        noise_of, machine_of: the site whose noise, or whose machines (bandwidth, mains, hum), the same patients are
+            recorded with: one cause of a difference between hospitals at a time.
 
     Returns:
         The site's folder.
@@ -69,7 +74,11 @@ def write_site(
     if recordings < 1 or workers < 1 or seed < 0:
         raise UsageError("recordings and workers are at least 1, the seed at least 0", remedy="Correct the numbers.")
     folder = Path(root) / f"synthetic-{site}"
-    plan = {"site": site, "recordings": recordings, "seed": seed, "version": VERSION}
+    borrowed = {"noise_of": noise_of, "machine_of": machine_of}
+    borrowed = {name: other for name, other in borrowed.items() if other not in (None, site)}
+    for other in borrowed.values():
+        _layout(str(other))
+    plan: dict[str, Any] = {"site": site, "recordings": recordings, "seed": seed, "version": VERSION, **borrowed}
     if _already_complete(folder, plan):
         return folder
     parts = folder / "parts"
@@ -78,12 +87,13 @@ def write_site(
     chunks = [range(start, min(start + CHUNK, recordings)) for start in range(0, recordings, CHUNK)]
     missing = [chunk for chunk in chunks if not _part(folder, chunk).exists()]
     done = recordings - sum(len(chunk) for chunk in missing)
-    for finished in _run(site, folder, seed, missing, workers):
+    for finished in _run(site, folder, seed, missing, workers, borrowed):
         done += finished
         if progress is not None:
             progress(done, recordings)
     tables = _write_tables(layout, folder, [_part(folder, chunk) for chunk in chunks])
     readme = README.format(rate=SAMPLING_RATE, seconds=DURATION, **plan)
+    readme += "".join(f"Its {name.removesuffix('_of')} is that of site {other}.\n" for name, other in borrowed.items())
     _atomic(folder / "README.txt", readme)
     _atomic(folder / "complete.json", json.dumps(plan | {"tables_sha256": tables}, indent=2) + "\n")
     shutil.rmtree(parts)
@@ -98,7 +108,7 @@ def _already_complete(folder: Path, plan: dict[str, Any]) -> bool:
             found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             found = None
-        if not isinstance(found, dict) or any(found.get(key) != value for key, value in plan.items()):
+        if not isinstance(found, dict) or any(found.get(key) != plan.get(key) for key in (*plan, *BORROWED)):
             raise DataError(
                 "holds another synthetic site", where=folder, remedy="Choose another folder or remove this one."
             )
@@ -112,14 +122,16 @@ def _part(folder: Path, chunk: range) -> Path:
     return folder / "parts" / f"{chunk.start:09d}.json"
 
 
-def _run(site: str, folder: Path, seed: int, chunks: list[range], workers: int) -> Iterable[int]:
+def _run(
+    site: str, folder: Path, seed: int, chunks: list[range], workers: int, borrowed: dict[str, str | None]
+) -> Iterable[int]:
     if workers == 1 or len(chunks) <= 1:
         for chunk in chunks:
-            yield write_chunk(site, folder, seed, chunk)
+            yield write_chunk(site, folder, seed, chunk, borrowed)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
-        jobs = [pool.submit(write_chunk, site, folder, seed, chunk) for chunk in chunks]
+        jobs = [pool.submit(write_chunk, site, folder, seed, chunk, borrowed) for chunk in chunks]
         try:
             for job in as_completed(jobs):
                 yield job.result()
@@ -128,15 +140,16 @@ def _run(site: str, folder: Path, seed: int, chunks: list[range], workers: int) 
             raise
 
 
-def write_chunk(site: str, folder: Path, seed: int, chunk: range) -> int:
+def write_chunk(site: str, folder: Path, seed: int, chunk: range, borrowed: dict[str, str | None] | None = None) -> int:
     """Writes the recordings of `chunk` and then their table rows; returns their number."""
+    settings: dict[str, Any] = dict(borrowed or {})
     layout = _layout(site)
     for place in layout.folders(folder, chunk):
         place.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, list[str]]] = []
     for index in chunk:
         wording = np.random.default_rng([seed, SITES.index(site), 3, index])
-        rows.append(layout.write(folder, draw(seed, index, site), wording))
+        rows.append(layout.write(folder, draw(seed, index, site, **settings), wording))
     _atomic(_part(folder, chunk), json.dumps(rows))
     return len(chunk)
 

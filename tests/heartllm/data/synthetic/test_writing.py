@@ -200,3 +200,39 @@ def test_case_mix_has_enough_of_every_major_finding() -> None:
         "LNGQT",
     ]
     assert {name for name in major if share[name] < 0.025} == set()
+
+
+def test_one_cause_of_the_other_site_at_a_time() -> None:
+    """The same hearts under the other site's noise, or into its machines: nothing else differs."""
+    for index in range(6):
+        own = draw(SEED, index, "b")
+        noise, machine = draw(SEED, index, "b", noise_of="a"), draw(SEED, index, "b", machine_of="a")
+        for other in (noise, machine):
+            assert (other.case, other.scp, other.rr_ms, other.axis_deg) == (own.case, own.scp, own.rr_ms, own.axis_deg)
+            assert np.array_equal(other.onsets, own.onsets)
+        assert noise.device == own.device
+        assert machine.device.mains == 50.0
+        assert own.device.mains == 60.0
+        heart = draw(SEED, index, "b", noiseless=True).digital
+        assert np.array_equal(draw(SEED, index, "b", noiseless=True, noise_of="a").digital, heart)
+    kinds = [len(draw(SEED, index, "b").noise.leads) for index in range(60)]
+    assert kinds != [len(draw(SEED, index, "b", noise_of="a").noise.leads) for index in range(60)]
+    assert draw(SEED, 1, "b", noise_of="b").digital.tolist() == draw(SEED, 1, "b").digital.tolist()
+
+
+def test_a_site_with_borrowed_noise_asks_the_same_questions(tmp_path: Path, root: Path) -> None:
+    folder = write_site("b", tmp_path, recordings=COUNT, seed=SEED, workers=1, noise_of="a")
+    assert "Its noise is that of site a." in (folder / "README.txt").read_text()
+    own, other = open_dataset("synthetic-b", root).entries(), open_dataset("synthetic-b", tmp_path).entries()
+    assert [(entry.record_id, entry.labels, entry.split) for entry in own] == [
+        (entry.record_id, entry.labels, entry.split) for entry in other
+    ]
+    waves = [[one.path.with_suffix(".dat").read_bytes() for one in part] for part in (own, other)]
+    assert 0 < sum(mine != theirs for mine, theirs in zip(*waves, strict=True)) < COUNT
+    with pytest.raises(DataError, match="another synthetic site"):
+        write_site("b", tmp_path, recordings=COUNT, seed=SEED, workers=1)
+    with pytest.raises(DataError, match="another synthetic site"):
+        write_site("b", tmp_path, recordings=COUNT, seed=SEED, workers=1, noise_of="a", machine_of="a")
+    assert write_site("b", tmp_path, recordings=COUNT, seed=SEED, noise_of="a", machine_of="b") == folder
+    with pytest.raises(UsageError, match="no synthetic site"):
+        write_site("b", tmp_path / "x", recordings=1, seed=0, noise_of="c")
