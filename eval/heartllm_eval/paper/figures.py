@@ -61,6 +61,12 @@ def _framework(place: Path) -> Drawn:
     return module.draw_framework(anatomy), module.rows(anatomy)
 
 
+def _ood(place: Path) -> Drawn:
+    module = _module("ood")
+    measured = module.read_first(place)
+    return module.draw_ood(measured), import_module("heartllm_eval.ood").rows([measured])
+
+
 FIGURES: tuple[Entry, ...] = (
     Entry(
         "figure1_embeddings",
@@ -76,6 +82,7 @@ FIGURES: tuple[Entry, ...] = (
         "heartllm-eval measure framework",
         _framework,
     ),
+    Entry("ood", "Out of distribution: noise, gain, rates, leads", "ood", "heartllm-eval measure shift", _ood),
 )
 
 
