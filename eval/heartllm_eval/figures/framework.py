@@ -75,8 +75,9 @@ def _flow(axes: Axes, a: Anatomy) -> None:
     _caption(axes, x + width / 2, f"{a.leads} leads, {a.samples / a.rate:g} s at {a.rate:g} Hz")
     x = _arrow(axes, x + width)
     network = {"plain": "convolutions", "paper": "inception blocks"}.get(a.network, a.frontend)
-    shared = f", {a.lead_weights} by lead" if a.lead_weights == "separate" else ""
-    lines = [f"{network}{shared}", f"{short(a.frontend_parameters)} parameters", f"{a.positions} × {a.latent} numbers"]
+    each = ["one for each lead"] if a.lead_weights == "separate" else []
+    size = f"{short(a.frontend_parameters)} parameters"
+    lines = [network, *each, size, f"{a.positions} × {a.latent} numbers"]
     x = _box(axes, x, TOP, 1.16, ROW, "Encoder", lines, GREEN)
     x = _arrow(axes, x)
     if a.codes is None:
@@ -133,7 +134,8 @@ def _vocabulary(axes: Axes, a: Anatomy, x: float) -> float:
         if name != "marks":
             made = {"digits": "\n(sums of digits)", "opaque": "\n(a row each)"}.get(a.rows, "")
             told = f"{count:,} {name}{made if colour == CODE else ''}"
-            _say(axes, x + 0.38, base + height / 2, told, ha="left")
+            middle = min(max(base + height / 2, TOP + 0.2), TOP + ROW - 0.38)  # also where a part is but a line
+            _say(axes, x + 0.38, middle, told, ha="left")
         base += height
     return x + width
 
