@@ -46,7 +46,7 @@ def codec(
     split: Annotated[str, typer.Option("--split", help="Recordings of this split.")] = "test",
     recordings: Annotated[int, typer.Option("--recordings", "-n", min=4, help="At most so many, spread evenly.")] = 120,
     probe_steps: Annotated[
-        int, typer.Option("--probe_steps", min=0, help="Steps of the probe that reads copies; 0 for none.")
+        int, typer.Option("--probe_steps", min=0, help="Steps of the probe that reads the copies; 0 for none.")
     ] = 1000,
     seed: Seed = 0,
     data_root: DataRoot = None,
@@ -68,23 +68,25 @@ def codec(
     fitted = [recording.signal.astype(np.float64) for recording in train]
     patients = [entry.patient_id for entry in entries]
     _say(f"{len(signals)} recordings of {dataset} {split}; transforms fitted on {len(fitted)}")
-    probe, truth = None, None
-    if probe_steps:
-        probe, truth = _probe(space, dataset, everyone, entries, probe_steps, seed)
     ways = [
         copies.codec_copier(loaded),
         *copies.floors(loaded, fitted, sorted({*copies.RATES, copies.codec_rate(loaded)})),
         *copies.byte_copiers(fitted),
     ]
     folder = output_path / "codec"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = measures.rate_distortion(ways, signals, patients, probe=probe, truth=truth, say=_say)
-    _write(folder / f"rate_distortion_{dataset}.csv", csv_text([{"dataset": dataset, **row} for row in rows]))
-    _write(folder / f"code_usage_{dataset}.csv", csv_text(measures.code_usage(loaded, signals, dataset)))
+    kept: list[list[npt.NDArray[np.float32]]] = []
+    rows = measures.rate_distortion(ways, signals, patients, kept=kept, say=_say)
+    place = folder / "rate_distortion" / f"{dataset}.csv"
+    _write(place, csv_text([{"dataset": dataset, **row} for row in rows]))
+    _write(folder / "code_usage" / f"{dataset}.csv", csv_text(measures.code_usage(loaded, signals, dataset)))
     beside = [way for way in ways if way.system in ("codec", "linear twin") or _same_rate(way, loaded)]
     whole = {"as recorded": signals}
     table = measures.reading_errors(beside, originals, patients, inputs=whole, dataset=dataset, say=_say)
-    _write(folder / f"readings_{dataset}.csv", csv_text(table))
+    _write(folder / "readings" / f"{dataset}.csv", csv_text(table))
+    if probe_steps:
+        probe, truth = _probe(space, dataset, everyone, entries, probe_steps, seed)
+        rows = measures.read_by(probe, truth, rows, kept)
+        _write(place, csv_text([{"dataset": dataset, **row} for row in rows]))
 
 
 def denoising(
@@ -113,7 +115,6 @@ def denoising(
     through = [copies.codec_copier(loaded), *copies.floors(loaded, fitted, [rate])]
     filters = [copies.low_pass_copier(hertz) for hertz in (40.0, 20.0)]
     folder = output_path / "codec"
-    folder.mkdir(parents=True, exist_ok=True)
     rows = measures.denoising([*through, *filters], clean, say=_say)
     _write(folder / "denoising.csv", csv_text(rows))
     names = [recording.record_id for recording in clean]
@@ -124,7 +125,7 @@ def denoising(
     table = measures.reading_errors(
         [same, *through, *filters], clean, names, inputs=inputs, dataset=f"synthetic-{site}", say=_say
     )
-    _write(folder / "readings_synthetic.csv", csv_text(table))
+    _write(folder / "readings_noise.csv", csv_text(table))
     shown = {way.system: way for way in through if way.system in ("codec", "DCT")}
     plain = next((one for one, truth in drawn if truth.case.healthy and truth.case.rhythm == "SR"), clean[0])
     track = measures.example(shown, plain, decibels=5.0, kind="muscle", leads=("II", "V2"), seconds=2.5)
@@ -224,6 +225,7 @@ def _say(text: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="")
     _say(f"written to {path}")
 

@@ -3,7 +3,7 @@
 rate_distortion   bits a second against error, correlation and what a probe reads
 code_usage        how often each code occurs
 denoising         SNR in against SNR out
-readings          errors of intervals, amplitudes and axis read off copies
+readings          errors of intervals, amplitudes and axis read off copies; readings_noise, of copies of noisy ECGs
 reconstruction    figure 4 c: an ECG, its copies, and the copies of it with noise
 
 Rows are those of the CSV files, as text or as numbers.
@@ -54,12 +54,14 @@ LOOKS = {
     "low pass 20 Hz": Look(GREY, "P"),
     "no codec": Look(BLACK, "x"),
 }
-FILES = {
-    "rate_distortion": "rate_distortion_*.csv",
-    "code_usage": "code_usage_*.csv",
-    "denoising": "denoising.csv",
-    "readings": "readings_*.csv",
-    "reconstruction": "reconstruction.csv",
+# Where each figure's rows lie in the data folder; a folder holds a file a dataset.
+PLACES = {
+    "rate_distortion": "codec/rate_distortion",
+    "code_usage": "codec/code_usage",
+    "denoising": "codec/denoising.csv",
+    "readings": "codec/readings",
+    "readings_noise": "codec/readings_noise.csv",
+    "reconstruction": "codec/reconstruction.csv",
 }
 # Where a panel's axis turns from even to logarithmic, and its ticks.
 SCALES: dict[str, tuple[float, tuple[float, ...]]] = {
@@ -70,17 +72,15 @@ SCALES: dict[str, tuple[float, tuple[float, ...]]] = {
 DATASETS = {"ptbxl": "PTB-XL", "synthetic-a": "synthetic A", "synthetic-b": "synthetic B"}
 
 
-def read_rows(folder: Path, figure: str) -> list[dict[str, str]]:
-    """The rows of a figure's data files in `folder`, those of several datasets one after another.
+def read_rows(place: Path) -> list[dict[str, str]]:
+    """The rows of a data file, or of all in a folder one after another.
 
     Raises:
         DataError: where there is none.
     """
-    paths = sorted(folder.glob(FILES[figure]))
+    paths = sorted(place.glob("*.csv")) if place.is_dir() else [place]
     if not paths:
-        raise DataError(
-            f"holds no {FILES[figure]}", where=folder, remedy="Run heartllm-eval measure codec, and measure denoising."
-        )
+        raise DataError("holds no data", where=place, remedy="Run heartllm-eval measure codec, and measure denoising.")
     return [row for path in paths for row in read_csv(path)]
 
 
@@ -209,24 +209,23 @@ def _snr(axes: Axes, rows: Rows, value: str) -> None:
 def draw_readings(rows: Rows) -> Figure:
     """A panel a figure that is read off an ECG: median error with its interval, by system, one sign an input."""
     datasets = list(dict.fromkeys(str(row["dataset"]) for row in rows))
-    if len(datasets) > 1:
-        raise DataError("holds several datasets", where="readings", remedy="Draw them one by one.")
     figures = list(dict.fromkeys(str(row["figure"]) for row in rows))
     names = [name for name in LOOKS if name in {name_of(row) for row in rows}]
-    inputs = list(dict.fromkeys(str(row["input"]) for row in rows))
-    figure = new_figure(PAGE, 3.6)
+    # One sign a kind of input; where several datasets are shown, a dataset.
+    signs = list(dict.fromkeys(_sign(row, datasets) for row in rows))
+    figure = new_figure(PAGE, 0.6 + 0.8 * 2 + 0.2 * 2 * len(names))
     grid = figure.subplots(2, -(-len(figures) // 2), squeeze=False, sharey=True).flatten()
-    shades = dict(zip(inputs, ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^")), strict=False))
+    shades = dict(zip(signs, ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^")), strict=False))
     for place, (axes, what) in enumerate(zip(grid, figures, strict=False)):
-        for step, given in enumerate(inputs):
-            mine = {name_of(row): row for row in rows if row["figure"] == what and row["input"] == given}
-            y = np.array([names.index(name) for name in mine]) + 0.22 * (step - (len(inputs) - 1) / 2)
+        for step, sign in enumerate(signs):
+            mine = {name_of(row): row for row in rows if row["figure"] == what and _sign(row, datasets) == sign}
+            y = np.array([names.index(name) for name in mine]) + 0.22 * (step - (len(signs) - 1) / 2)
             x, low, high = (
                 np.array([number(row, key) for row in mine.values()]) for key in ("median_error", "low", "high")
             )
-            colour, marker = shades[given]
+            colour, marker = shades[sign]
             axes.hlines(y, low, high, color=colour, linewidth=0.9)
-            axes.plot(x, y, marker=marker, linestyle="", color=colour, label=given, markersize=3.5)
+            axes.plot(x, y, marker=marker, linestyle="", color=colour, label=sign, markersize=3.5)
         unit = next(str(row["unit"]) for row in rows if row["figure"] == what)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
@@ -240,9 +239,14 @@ def draw_readings(rows: Rows) -> Figure:
         letter(axes, f"{'abcdefghi'[place]}  {what}")
     handles, labels = _legend(grid)
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    if datasets[0].startswith("synthetic"):
+    if all(dataset.startswith("synthetic") for dataset in datasets):
         mark_synthetic(figure, f"{rows[0]['recordings']} synthetic ECGs")
     return figure
+
+
+def _sign(row: Mapping[str, Any], datasets: Sequence[str]) -> str:
+    dataset = str(row["dataset"])
+    return DATASETS.get(dataset, dataset) if len(datasets) > 1 else str(row["input"])
 
 
 @in_style
@@ -283,19 +287,17 @@ def _legend(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def synthetic_only(rows: Rows) -> list[Mapping[str, Any]]:
-    """The rows whose truth is known: those measured on synthetic ECGs."""
-    return [row for row in rows if str(row["dataset"]).startswith("synthetic")]
-
-
-def _noisy_readings(rows: Rows) -> Figure:
-    return draw_readings(synthetic_only(rows))
-
-
 DRAW: dict[str, Callable[[Rows], Figure]] = {
     "rate_distortion": draw_rate_distortion,
     "code_usage": draw_code_usage,
     "denoising": draw_denoising,
-    "readings": _noisy_readings,
+    "readings": draw_readings,
+    "readings_noise": draw_readings,
     "reconstruction": draw_reconstruction,
 }
+
+
+def drawn(name: str, place: Path) -> tuple[Figure, list[dict[str, str]]]:
+    """A figure of `PLACES` from its data file or folder, and its rows."""
+    rows = read_rows(place)
+    return DRAW[name](rows), rows

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
 from heartllm.errors import DataError
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], object]
 Row = dict[str, Any]
-Reader = Callable[[Sequence[Floats]], Floats]  # signals -> (R, F) scores of a probe
+Samples = npt.NDArray[np.float32]
+Reader = Callable[[Sequence[Samples]], Floats]  # signals -> (R, F) scores of a probe
 RESAMPLES = 1000
 KINDS = ("white", "muscle", "wander")
 DECIBELS = (0.0, 5.0, 10.0, 20.0, 30.0)
@@ -51,32 +53,29 @@ def rate_distortion(
     signals: Sequence[Floats],
     patients: Sequence[str],
     *,
-    probe: Reader | None = None,
-    truth: Any = None,
+    kept: list[list[Samples]] | None = None,
     say: Say = lambda text: None,
 ) -> list[Row]:
-    """A row a copier: bits a second, RMSE and correlation with intervals by patient, and what a probe reads.
+    """A row a copier, after one for the originals: bits a second, RMSE and correlation with intervals by patient.
 
     Args:
-        probe: reads findings off signals; it was trained on originals and never sees a copy before.
-        truth: (R, F) the findings.
+        kept: gets every row's copies, for `read_by`.
     """
-    from heartllm.training.probe import macro_auc
-
     if not signals:
         raise DataError("there are no recordings to measure on", remedy="Name a split that has some.")
     rows: list[Row] = []
     original = Copier("original", "", lambda signal: (signal, None))
-    for copier in [*([original] if probe else []), *copiers]:
-        copies, bits, rmse, correlation = [], [], [], []
+    for copier in (original, *copiers):
+        copies, bits, rmse, correlation = list[Samples](), [], [], []
         for signal in signals:
             copy, used = copier.copy(signal)
             error, r = errors(signal, copy)
             bits.append(float("nan") if used is None else used * SAMPLING_RATE / signal.shape[1])
             rmse.append(error)
             correlation.append(r)
-            if probe:
-                copies.append(copy)
+            copies.append(copy.astype(np.float32))
+        if kept is not None:
+            kept.append(copies)
         low, high = interval(rmse, patients)
         r_low, r_high = interval(correlation, patients)
         rows.append(
@@ -90,13 +89,25 @@ def rate_distortion(
                 "correlation": float(np.nanmean(correlation)),
                 "correlation_low": r_low,
                 "correlation_high": r_high,
-                "probe_auc": macro_auc(probe(copies), truth) if probe else None,
+                "probe_auc": None,
                 "recordings": len(signals),
                 "patients": len(set(patients)),
             }
         )
         say(f"{copier.system} {copier.setting}: {np.mean(rmse):.4f} mV, r {np.nanmean(correlation):.4f}")
     return rows
+
+
+def read_by(probe: Reader, truth: Any, rows: Sequence[Row], kept: Sequence[Sequence[Samples]]) -> list[Row]:
+    """The rows with the macro AUC of a probe on their copies.
+
+    Args:
+        probe: reads findings off signals; it was trained on originals and never sees a copy before.
+        truth: (R, F) the findings.
+    """
+    from heartllm.training.probe import macro_auc
+
+    return [{**row, "probe_auc": macro_auc(probe(copies), truth)} for row, copies in zip(rows, kept, strict=True)]
 
 
 def code_usage(codec: Codec, signals: Sequence[Floats], dataset: str) -> list[Row]:
