@@ -55,6 +55,9 @@ def from_dict(kind: type[T], values: dict[str, Any], *, where: str | Path = "con
         if name in values:
             arguments[name] = _convert(hints[name], values[name], f"{where}: {name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            if type(None) in typing.get_args(hints[name]):
+                arguments[name] = None  # as `to_dict` leaves it out
+                continue
             raise UsageError(f"missing key {name!r}", where=where, remedy=f"Add {name} = ... to it.")
     try:
         return kind(**arguments)
