@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,9 +61,19 @@ def parse_age(text: str) -> float | None:
     return age if math.isfinite(age) and 0 <= age <= 120 else None
 
 
+def codes_of(text: str) -> list[str]:
+    """The codes of a `Dx` value ("426783006,39732003")."""
+    return [code.strip() for code in text.split(",") if code.strip().isdigit()]
+
+
+def count_codes(root: Path) -> Counter[str]:
+    """How many recordings of a site's folder carry each code, also those that `snomed.csv` does not list."""
+    return Counter(code for path in root.rglob("*.hea") for code in set(codes_of(read_comments(path).get("dx", ""))))
+
+
 def labels_of(codes: str) -> Labels:
-    """The labels of a `Dx` value ("426783006,39732003"); without any code nothing is labelled."""
-    listed = [code.strip() for code in codes.split(",") if code.strip().isdigit()]
+    """The labels of a `Dx` value; without any code nothing is labelled."""
+    listed = codes_of(codes)
     if not listed:
         return Labels()
     found = [snomed_table()[code] for code in listed if code in snomed_table()]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heartllm.errors import UsageError
 from heartllm_eval.options import DataRoot, Include, console
 
+if TYPE_CHECKING:
+    from heartllm_eval.rendering import Table
+
 
 def ls(
     include_path: Include = None,
-    what: Annotated[str, typer.Argument(help="tasks, models or metrics.")] = "tasks",
+    what: Annotated[str, typer.Argument(help="tasks, models, metrics, or snomed.")] = "tasks",
+    data_root: DataRoot = None,
 ) -> None:
-    """Lists the suites, model kinds or metrics."""
+    """Lists the suites, model kinds or metrics, or what the other sites' SNOMED CT codes are taken for.
+
+    `ls snomed --data_root DIR` adds how many recordings of each site carry a code, those without a counterpart too.
+    """
     from heartllm_eval.rendering import Table
 
     if what == "tasks":
@@ -34,9 +43,37 @@ def ls(
 
         cells2 = [(name, kinds_of(name)) for name in METRICS]
         table = Table("Metrics", ("name", "for"), tuple(cells2))
+    elif what == "snomed":
+        table = _snomed(data_root or [])
     else:
-        raise UsageError(f"nothing to list under {what!r}", where="ls", remedy="Choose tasks, models or metrics.")
+        remedy = "Choose tasks, models, metrics or snomed."
+        raise UsageError(f"nothing to list under {what!r}", where="ls", remedy=remedy)
     table.show(console())
+
+
+def _snomed(roots: Sequence[Path]) -> Table:
+    """The table that maps codes, with the counts of the sites that are here."""
+    from heartllm.data.cinc import count_codes
+    from heartllm.data.dataset import FOLDERS, OTHER_SITES
+    from heartllm.data.statements import read_table
+    from heartllm_eval.rendering import Table
+
+    places = {site: [root / FOLDERS[site] for root in roots if (root / FOLDERS[site]).is_dir()] for site in OTHER_SITES}
+    counts = {site: count_codes(found[0]) for site, found in places.items() if found}
+    known = {row["snomed"]: row for row in read_table("snomed.csv")}
+    others = sorted({code for found in counts.values() for code in found if code not in known})
+    rows = [
+        (code, row["finding"], row["name"], row["remark"], *(f"{found[code]:,}" for found in counts.values()))
+        for code, row in known.items()
+    ]
+    rows += [
+        (code, "", "(no counterpart: not asked about)", "", *(f"{found[code]:,}" for found in counts.values()))
+        for code in others
+    ]
+    notes = ("A site names what it saw; a finding is asked about where the site names it at all.",)
+    return Table(
+        "SNOMED CT codes and ECG-QA's names", ("code", "finding", "taken for", "remark", *counts), tuple(rows), notes
+    )
 
 
 def doctor(data_root: DataRoot = None) -> None:
