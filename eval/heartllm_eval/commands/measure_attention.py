@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +32,10 @@ def attention(
     example: Annotated[str, typer.Option("--example", help="A data set for one real example, such as ptbxl.")] = "",
     split: Annotated[str, typer.Option("--split", help="Recordings of this split.")] = "test",
     per_kind: Annotated[int, typer.Option("--per_kind", "-n", min=1, help="Findings of each kind, a data set.")] = 12,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Of findings (extra beats, QRS, P and PR, ST-T, noise); repeatable."),
+    ] = None,
     draws: Annotated[int, typer.Option("--draws", help="Recordings whose beats replace each ECG's.")] = 2,
     width: Annotated[int, typer.Option("--width", help="Positions (32 ms each) replaced at a time.")] = 5,
     stride: Annotated[int, typer.Option("--stride", help="Positions from one window to the next.")] = 4,
@@ -37,11 +43,13 @@ def attention(
     data_root: DataRoot = None,
 ) -> None:
     """Measures attention and occlusion, and how much of a known finding their top fifth covers."""
+    from heartllm.data.synthetic.located import KINDS
     from heartllm.responder import Responder
     from heartllm_eval.figures.attention_data import measure, real_example, write
     from heartllm_eval.figures.attention_maps import Settings
     from heartllm_eval.models.base import parse_model_args
     from heartllm_eval.requests import Workspace
+    from heartllm_eval.schema import digest
 
     given = parse_model_args(model_args)
     folder, device, threads = given.pop("checkpoint", ""), given.pop("device", "cpu"), given.pop("threads", "1")
@@ -51,6 +59,8 @@ def attention(
             where="--model_args",
             remedy="Write checkpoint=DIR, and if wanted ,device=cuda or ,threads=N.",
         )
+    if unknown := [name for name in kind or () if name not in KINDS]:
+        raise UsageError(f"no kind {unknown[0]!r}", where="--kind", remedy=f"Choose some of: {', '.join(KINDS)}.")
     settings = Settings(draws=draws, width=width, stride=stride, seed=seed, batch=16 if device == "cpu" else 512)
     responder = Responder.load(Path(folder), device=device, threads=int(threads))
     workspace = Workspace(tuple(data_root or ()))
@@ -58,19 +68,30 @@ def attention(
     def say(text: str) -> None:
         print(f"\r{text}   ", end="", file=sys.stderr, flush=True)
 
-    rows, heads, examples = measure(
-        responder, workspace, dataset, split=split, per_kind=per_kind, settings=settings, say=say
-    )
-    if example and (real := real_example(responder, workspace, example, split=split, settings=settings)) is not None:
-        examples.append(real)
-    about = {
+    about: dict[str, Any] = {
         "checkpoint": responder.fingerprint,
         "datasets": dataset,
         "split": split,
         "per_kind": per_kind,
+        "kinds": list(kind or KINDS),
         **asdict(settings),
     }
+    parts = output_path / "attention" / f"parts-{digest(json.dumps(about), length=12)}"
+    rows, heads, examples = measure(
+        responder,
+        workspace,
+        dataset,
+        parts,
+        split=split,
+        per_kind=per_kind,
+        settings=settings,
+        kinds=kind or (),
+        say=say,
+    )
+    if example and (real := real_example(responder, workspace, example, split=split, settings=settings)) is not None:
+        examples.append(real)
     summary = write(output_path / "attention", rows, heads, examples, about)
+    shutil.rmtree(parts, ignore_errors=True)
     print(file=sys.stderr)
     for row in summary:
         if row["kind"] == "all" and row["measure"] in ("covered", "auc"):

@@ -203,7 +203,7 @@ def _mark(axes: Axes, example: Example, paper: Paper) -> None:
 
 
 def _head(axes: Axes, name: str, example: Example) -> None:
-    wrapped = "\n".join(textwrap.wrap(f"{name}  {example.title}", 56))
+    wrapped = "\n".join(textwrap.wrap(f"{name}  {example.title}", 46))
     old = axes.get_title(loc="left")
     axes.text(
         0.0, 1.0, wrapped, transform=axes.transAxes, fontsize=style.FONT, fontweight="bold", va="bottom",
@@ -217,7 +217,7 @@ def _foot(axes: Axes, example: Example, paper: Paper) -> None:
     axes.text(
         0.0,
         -0.05,
-        "\n".join(textwrap.wrap(about + known + example.source, 66)),
+        "\n".join(textwrap.wrap(about + known + example.source, 58)),
         transform=axes.transAxes,
         fontsize=style.FONT,
         va="top",

@@ -67,55 +67,97 @@ def measure(
     responder: Responder,
     workspace: Workspace,
     datasets: Sequence[str],
+    parts: Path,
     *,
     split: str,
     per_kind: int,
     settings: Settings,
+    kinds: Sequence[str] = (),
     say: Callable[[str], object] = lambda text: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Example]]:
     """Coverage rows and rows of single heads over synthetic data sets, and one example of the first of them.
 
     The example is the ECG with extra beats, affirmed by the model, whose coverage by occlusion is the median one.
+
+    Args:
+        parts: a folder for what is done; an interrupted measurement goes on from there.
+        kinds: of findings, all by default.
     """
-    from heartllm.data.synthetic.located import locate, redraw
+    from heartllm.data.synthetic.located import KINDS, locate, redraw
 
     rows: list[dict[str, Any]] = []
     heads: list[dict[str, Any]] = []
-    seen: dict[tuple[str, str], tuple[Target, Recording, Entry, Any]] = {}
     for dataset in datasets:
         folder = site_folder(workspace.data_roots, dataset)
         entries = {entry.record_id: entry for entry in workspace.entries(dataset, split)}
-        places = {name: targets_of(entry, locate(redraw(folder, name))) for name, entry in entries.items()}
-        chosen = choose(places, per_kind, settings.seed)
-        lenders = _lenders(workspace, dataset, list(entries.values()), settings.seed)
-        for number, (record, targets) in enumerate(chosen.items()):
-            entry, recording = entries[record], workspace.read(dataset, record)
-            features = _features(entry)
-            rng = np.random.default_rng([settings.seed, int(record)])
-            questions = [target.question for target in targets]
-            pairs = [(question, YES) for question in questions]
-            maps = look(responder, recording, entry.patient_id, features, pairs, lenders, settings, rng)
-            margins = says_yes(responder, responder.encode(recording), features, questions)
-            about = {"dataset": dataset, "recording": record, "patient": cluster_id(dataset, entry.patient_id)}
-            some, single = sample_rows(targets, maps, margins, about)
-            rows += some
-            heads += single
-            for index, target in enumerate(targets):
-                if target.place.kind == EXAMPLE_KIND and dataset == datasets[0]:
-                    scores = {name: values[index] for name, values in maps.scores.items()}
-                    seen[record, target.name] = (target, recording, entry, scores)
+
+        def targets(record: str, folder: Path = folder, entries: Mapping[str, Entry] = entries) -> list[Target]:
+            return targets_of(entries[record], locate(redraw(folder, record)))
+
+        chosen = choose(list(entries), targets, per_kind, settings.seed, kinds or KINDS)
+        lenders: Lenders | None = None
+        for number, (record, asked) in enumerate(chosen.items()):
+            part = parts / f"{dataset}-{record}.json"
+            if not part.exists():
+                if lenders is None:
+                    lenders = _lenders(workspace, dataset, list(entries.values()), settings.seed)
+                done = _measure_one(responder, workspace, dataset, entries[record], asked, lenders, settings)
+                _write(part, json.dumps(done))
+            done = json.loads(part.read_text(encoding="utf-8"))
+            rows += done["rows"]
+            heads += done["heads"]
             say(f"{dataset} {number + 1}/{len(chosen)}")
-    examples = []
-    if (middle := _median_example(rows, datasets[0])) is not None:
-        target, recording, entry, scores = seen[middle]
-        rng = np.random.default_rng([settings.seed, 1])
-        lenders = _lenders(workspace, datasets[0], workspace.entries(datasets[0], split), settings.seed)
-        by_group = lead_windows(
-            responder, recording, entry.patient_id, _features(entry), (target.question, YES), lenders, settings, rng
-        )
-        source = f"synthetic recording {entry.record_id} of {datasets[0]}"
-        examples.append(_example(target.question, source, recording, scores, by_group, target.place.spans.tolist()))
-    return rows, heads, examples
+    middle = _median_example(rows, datasets[0])
+    if middle is None:
+        return rows, heads, []
+    dataset, (record, finding) = datasets[0], middle
+    entry = workspace.entry(dataset, record)
+    (target,) = [
+        target
+        for target in targets_of(entry, locate(redraw(site_folder(workspace.data_roots, dataset), record)))
+        if target.name == finding
+    ]
+    lenders = _lenders(workspace, dataset, workspace.entries(dataset, split), settings.seed)
+    recording, rng = workspace.read(dataset, record), np.random.default_rng([settings.seed, 1])
+    pair = (target.question, YES)
+    by_group = lead_windows(responder, recording, entry.patient_id, _features(entry), pair, lenders, settings, rng)
+    scores = json.loads((parts / f"{dataset}-{record}.json").read_text(encoding="utf-8"))["scores"][finding]
+    source = f"synthetic recording {record} of {dataset}"
+    spans = target.place.spans.tolist()
+    return rows, heads, [_example(target.question, source, recording, scores, by_group, spans)]
+
+
+def _measure_one(
+    responder: Responder,
+    workspace: Workspace,
+    dataset: str,
+    entry: Entry,
+    targets: Sequence[Target],
+    lenders: Lenders,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Coverage rows, rows of heads, and finding -> method -> scores of one ECG."""
+    recording, features = workspace.read(dataset, entry.record_id), _features(entry)
+    rng = np.random.default_rng([settings.seed, int(entry.record_id)])
+    questions = [target.question for target in targets]
+    pairs = [(question, YES) for question in questions]
+    maps = look(responder, recording, entry.patient_id, features, pairs, lenders, settings, rng)
+    margins = says_yes(responder, responder.encode(recording), features, questions)
+    about = {"dataset": dataset, "recording": entry.record_id, "patient": cluster_id(dataset, entry.patient_id)}
+    rows, heads = sample_rows(targets, maps, margins, about)
+    scores = {
+        target.name: {name: values[index].tolist() for name, values in maps.scores.items()}
+        for index, target in enumerate(targets)
+    }
+    return {"rows": rows, "heads": heads, "scores": scores}
+
+
+def _write(path: Path, text: str) -> None:
+    """By another name first: a measurement that is killed leaves the whole part or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
 
 
 def real_example(
@@ -142,7 +184,7 @@ def real_example(
         maps = look(*about, [(question, YES)], lenders, settings, rng)
         by_group = lead_windows(*about, (question, YES), lenders, settings, rng)
         source = CREDITS.get(dataset, dataset + " record {record}").format(record=entry.record_id)
-        scores = {name: values[0] for name, values in maps.scores.items()}
+        scores = {name: values[0].tolist() for name, values in maps.scores.items()}
         return _example(question, source, recording, scores, by_group, [], synthetic=False)
     return None
 
@@ -172,7 +214,7 @@ def _example(
     question: str,
     source: str,
     recording: Recording,
-    scores: Mapping[str, npt.NDArray[np.float64]],
+    scores: Mapping[str, Sequence[float]],
     by_group: npt.NDArray[np.float64],
     spans: list[list[float]],
     *,

@@ -206,10 +206,15 @@ def lead_windows(
     found = np.zeros((len(LEAD_GROUPS), len(own)))
     for row, leads in enumerate(LEAD_GROUPS.values()):
         chosen = np.array([lead in leads for lead in LEADS])
-        drops = []
-        for left, right in windows:
-            mixed = [blend(recording.signal, other, chosen, round(left * each), round(right * each)) for other in moved]
-            # What the change does to the codes around the window belongs to it: a code is computed from its neighbours.
-            drops.append(occlusion(responder.generator, scene, vectors_of(responder, mixed), [(0, len(own))])[0, :, 0])
-        found[row] = by_position(np.array(drops).mean(1), windows, len(own))
+        mixed = [
+            blend(recording.signal, other, chosen, round(left * each), round(right * each))
+            for left, right in windows
+            for other in moved
+        ]
+        # What the change does to the codes around the window belongs to it: a code is computed from its neighbours.
+        parts = vectors_of(responder, mixed).split(settings.batch)
+        drops = np.concatenate(
+            [occlusion(responder.generator, scene, part, [(0, len(own))], batch=len(part))[0, :, 0] for part in parts]
+        ).reshape(len(windows), len(moved))
+        found[row] = by_position(drops.mean(1), windows, len(own))
     return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from heartllm.data.synthetic.located import KINDS
 from heartllm.errors import DataError
 from heartllm_eval.coverage import SHARE, auc, coverage
 from heartllm_eval.figures.attention_maps import (
@@ -65,24 +66,35 @@ def targets_of(entry: Entry, places: Mapping[str, Located]) -> list[Target]:
     return found
 
 
-def choose(targets: Mapping[str, Sequence[Target]], per_kind: int, seed: int) -> dict[str, list[Target]]:
+def choose(
+    records: Sequence[str],
+    targets: Callable[[str], Sequence[Target]],
+    per_kind: int,
+    seed: int,
+    kinds: Sequence[str] = KINDS,
+) -> dict[str, list[Target]]:
     """Recording -> its targets, at most one a kind, until every kind has `per_kind` (or there are no more).
 
     Recordings come in the order of the hash of seed and id; of several findings of a kind the one chosen least so far
     is taken, so that common ones do not crowd out rare ones.
+
+    Args:
+        targets: gives the targets of a recording, see `targets_of`.
+        kinds: only findings of these.
     """
-    order = sorted(targets, key=lambda name: hashlib.sha256(f"{seed}\x1f{name}".encode()).digest())
-    kinds: dict[str, int] = {}
+    counts = dict.fromkeys(kinds, 0)
     names: dict[str, int] = {}
     chosen: dict[str, list[Target]] = {}
-    for record in order:
-        for kind in sorted({target.place.kind for target in targets[record]}):
-            if kinds.get(kind, 0) >= per_kind:
-                continue
-            some = [target for target in targets[record] if target.place.kind == kind]
+    for record in sorted(records, key=lambda name: hashlib.sha256(f"{seed}\x1f{name}".encode()).digest()):
+        wanted = {kind for kind, count in counts.items() if count < per_kind}
+        if not wanted:
+            break
+        offered = [target for target in targets(record) if target.place.kind in wanted]
+        for kind in sorted({target.place.kind for target in offered}):
+            some = [target for target in offered if target.place.kind == kind]
             best = min(some, key=lambda target: (names.get(target.name, 0), target.name))
             names[best.name] = names.get(best.name, 0) + 1
-            kinds[kind] = kinds.get(kind, 0) + 1
+            counts[kind] += 1
             chosen.setdefault(record, []).append(best)
     return chosen
 

@@ -44,7 +44,6 @@ def first_scene(generator: Generator, asked: list[tuple[str | None, str]] | None
 
 
 @pytest.mark.parametrize("layout", ["ecg-first", "question-first"])
-@pytest.mark.parametrize("layout", ["ecg-first", "question-first"])
 def test_rows_of_attention_sum_to_one_over_all_positions(make_model: Callable[..., Any], layout: Any) -> None:
     generator = Generator(make_model(), layout)
     for scene, _ in scenes(generator, ecg(generator, CODES)[0], FEATURES, ASKED):
