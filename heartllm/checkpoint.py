@@ -9,6 +9,7 @@
                            the module that makes soft tokens of a continuous front-end's values)
     text/                  the text tokenizer
     training/*.jsonl       logs
+    training/answers.json  the answers that it was tuned on, and how often
     manifest.json          SHA-256 of every file above
 
 Loading executes nothing: TOML, safetensors and JSON only, and paths stay inside the folder.
@@ -270,7 +271,7 @@ def new_language(
     """
     front = front or FSQCodes(config.codec or CodecConfig())
     codes = PLACEHOLDERS if front.codes is None else front.codes
-    vocabulary = Vocabulary(tokenizer, config.text_rows, codes, front.width)
+    vocabulary = Vocabulary(tokenizer, config.text_rows, codes, front.width, front.describe)
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.text_rows:
         raise CheckpointError(

@@ -35,6 +35,7 @@ from heartllm.checkpoint import (
 from heartllm.codec.report import codec_stage_report
 from heartllm.codec.store import TokenStore, fingerprint
 from heartllm.config import dumps
+from heartllm.data import answers
 from heartllm.data.dataset import DATA_VARIABLE, FOLDERS, Dataset, open_dataset
 from heartllm.data.dataset_check import BadRecords, read_all
 from heartllm.data.questions import QuestionBuilder
@@ -225,6 +226,10 @@ class Workshop:
     def data_hashes(self) -> tuple[str, ...]:
         return tuple(f"{store.manifest['dataset']}:{store.manifest['data']}" for store in self.stores["train"])
 
+    def answers(self) -> Mapping[str, int]:
+        """How often each answer is given in training: what an evaluation takes as seen."""
+        return answers.count_answers(one for part in self.questions["train"] for some in part.values() for one in some)
+
     def text_tokenizer(self) -> Any:
         """A BPE tokenizer of the training texts."""
         pairs = zip(self.entries["train"], self.questions["train"], strict=True)
@@ -334,6 +339,8 @@ def language_stage(
     logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
     save_language(out, model, config, {**logs, stage: log})
     save_frontend(front, out)
+    if stage == "tuning" and recipe.questions.ask:
+        answers.write_answers(out / answers.FILE, shop.answers())
     shutil.rmtree(out / "run")
     shutil.rmtree(out / "examples")
     write_manifest(out)

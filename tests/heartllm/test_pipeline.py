@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner, Result
 
 from heartllm.cli import app
+from heartllm.data.answers import FILE, read_answers
 from heartllm.errors import CheckpointError, DataError, UsageError
 
 RECIPE = """
@@ -106,6 +107,10 @@ def test_every_stage_leaves_a_checkpoint_that_verifies(run: Path) -> None:
     assert load_language(run / "checkpoint/blind")[1].blind
     stages = {path.stem for path in (run / "checkpoint/training").glob("*.jsonl")}
     assert stages == {"tokenizer", "forecasting", "tuning"}
+    seen = read_answers(run / "checkpoint" / FILE)
+    assert {"yes", "no"} <= seen.keys()
+    assert FILE in (run / "checkpoint" / "manifest.json").read_text()
+    assert not (run / "forecast" / FILE).exists()
 
 
 def test_the_same_commands_again_change_nothing(run: Path) -> None:
