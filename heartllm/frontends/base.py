@@ -70,6 +70,10 @@ class FrontEnd(nn.Module):
             return np.zeros((recordings, self.positions), np.int64)
         return np.zeros((recordings, self.positions, self.width), np.float16)
 
+    def describe(self, values: npt.NDArray[Any]) -> str:
+        """Text that stands before an ECG in the prompt, from its stored values (N, width); nothing by default."""
+        return ""
+
     def soft_input(self, hidden: int) -> nn.Module:
         """The module that turns stored values into inputs of a language model of width `hidden`.
 

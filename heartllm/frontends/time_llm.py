@@ -15,8 +15,9 @@ Departures, each of them for one footing with the other systems:
 - Prototypes are normalised (LayerNorm) before keys and values. A table that starts from nothing is noise of deviation
   0.02, under which all attention would begin, and stay for long, as a plain mean. For the same reason soft tokens have
   the scale of the table (root mean square of its rows), as every other system's have.
-- Statistics are those of the signal in mV; the released code takes them after normalisation, where they say little, and
-  counts lag 0 among the top lags. Lags here are peaks of the autocorrelation beyond 0.2 s.
+- Statistics stand as text between the patient's features and the ECG. They are those of the signal in mV; the released
+  code takes them after normalisation, where they say little, and counts lag 0 among the top lags. Lags here are peaks
+  of the autocorrelation beyond 0.2 s.
 - The head that forecasts values falls away: the language model answers in text.
 
 Pitfall: W is prototypes x vocabulary, 128 million weights for 1,000 prototypes of a vocabulary of 128,000. `rows` caps
@@ -28,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -102,15 +103,16 @@ class TimeLLM(FrontEnd):
         super().__init__()
         self.config = config
         self.codes = None
-        self.width = len(LEADS) * config.stride * config.overlap
+        self.width = len(LEADS) * config.stride * config.overlap + 2 * len(LEADS)
         self.positions = math.ceil(math.ceil(SAMPLES * config.rate / SAMPLING_RATE) / config.stride)
         self.register_buffer("lead_scale", torch.full((len(LEADS),), 0.2))
 
     @torch.no_grad()
     def encode(self, signal: Tensor) -> Tensor:
-        """(B, 12, T) mV at 500 Hz -> (B, N, 12 * overlap * stride) float32 patches, lead after lead.
+        """(B, 12, T) mV at 500 Hz -> (B, N, 12 * overlap * stride + 24) float32: patches, lead after lead.
 
-        Behind the end the last sample is repeated, as the paper pads.
+        Behind the end the last sample is repeated, as the paper pads. The last 24 numbers of a position are each lead's
+        mean and deviation in mV, which normalising took away: `describe` needs them, the network does not see them.
 
         Raises:
             DataError: if the signal holds NaN or infinity.
@@ -118,25 +120,34 @@ class TimeLLM(FrontEnd):
         check_finite(signal)
         x = signal.float()
         if self.config.normalise == "instance":
-            deviation = x.std(-1, keepdim=True, correction=0).clamp_min(1e-4)
-            x = (x - x.mean(-1, keepdim=True)) / deviation
+            scale = x.std(-1, keepdim=True, correction=0).clamp_min(1e-4)
+            mean = x.mean(-1, keepdim=True)
         else:
-            x = x / self.lead_scale[:, None]
+            scale = self.lead_scale[:, None].expand(len(x), -1, 1)
+            mean = torch.zeros_like(scale)
+        x = (x - mean) / scale
         batch, leads, _ = x.shape
         slow = resample(x.reshape(batch * leads, -1).cpu().numpy(), SAMPLING_RATE, self.config.rate)
         x = torch.from_numpy(slow).to(signal.device).reshape(batch, leads, -1)
         stride, length = self.config.stride, self.config.stride * self.config.overlap
         x = F.pad(x, (0, -x.shape[-1] % stride + length - stride), mode="replicate")
         patches = x.unfold(-1, length, stride)  # (B, 12, N, length)
+        told = torch.cat([mean, scale], 1).transpose(1, 2).expand(-1, patches.shape[2], -1)
         # float16 ends at 65,504: a lead that is flat but for one spike stays below.
-        return patches.transpose(1, 2).flatten(2).clamp(-1e4, 1e4)
+        return torch.cat([patches.transpose(1, 2).flatten(2), told], -1).clamp(-1e4, 1e4)
 
     def soft_input(self, hidden: int) -> nn.Module:
-        return Reprogramming(self.config, self.width or 0, hidden)
+        return Reprogramming(self.config, hidden)
 
-    def describe(self, signal: Tensor) -> list[str]:
-        """(B, 12, T) mV at 500 Hz -> the text prefix of each recording; empty with `statistics = "none"`."""
-        return [describe(one, self.config) for one in signal.detach().double().cpu().numpy()]
+    def describe(self, values: npt.NDArray[Any]) -> str:
+        """Stored values (N, width), of all or a part of a recording -> its text prefix."""
+        if self.config.statistics == "none":
+            return ""
+        stride, leads = self.config.stride, len(LEADS)
+        patches = np.asarray(values[:, : -2 * leads], np.float64).reshape(len(values), leads, -1)
+        signal = patches[:, :, :stride].transpose(1, 0, 2).reshape(leads, -1)
+        mean, scale = np.asarray(values[0, -2 * leads :], np.float64).reshape(2, leads, 1)
+        return statistics_text(signal * scale + mean, self.config)
 
 
 class Reprogramming(nn.Module):
@@ -146,11 +157,12 @@ class Reprogramming(nn.Module):
     V = E' W_V from the prototypes E' = W E; then the heads together through one linear layer.
     """
 
-    def __init__(self, config: TimeLLMConfig, width: int, hidden: int) -> None:
+    def __init__(self, config: TimeLLMConfig, hidden: int) -> None:
         super().__init__()
         self.config = config
+        self.samples = len(LEADS) * config.stride * config.overlap
         inner = config.heads * config.head_width
-        self.patch = nn.Linear(width, config.embedding)
+        self.patch = nn.Linear(self.samples, config.embedding)
         self.mixture = nn.Linear(config.rows, config.prototypes)
         self.norm = nn.LayerNorm(hidden)
         self.query = nn.Linear(config.embedding, inner)
@@ -170,8 +182,8 @@ class Reprogramming(nn.Module):
         return self.norm(mixed)
 
     def forward(self, values: Tensor, text_rows: Tensor) -> Tensor:
-        """Patches (B, N, width) and the table's text rows (V, hidden) -> (B, N, hidden), position by position."""
-        patches = values.to(self.patch.weight.dtype)
+        """Stored values (B, N, width) and the table's text rows (V, hidden) -> (B, N, hidden), position by position."""
+        patches = values[..., : self.samples].to(self.patch.weight.dtype)
         prototypes = self.prototypes(text_rows)
 
         def heads(states: Tensor) -> Tensor:
@@ -187,24 +199,22 @@ class Reprogramming(nn.Module):
         return self.out(attended.transpose(1, 2).flatten(2)) * scale
 
 
-def describe(signal: npt.NDArray[np.float64], config: TimeLLMConfig) -> str:
-    """Statistics of (12, T) mV at 500 Hz as one line of text: minimum, maximum, median, trend, top lags."""
-    if config.statistics == "none":
-        return ""
+def statistics_text(signal: npt.NDArray[np.float64], config: TimeLLMConfig) -> str:
+    """Statistics of (12, T) mV at `config.rate` as one line of text: minimum, maximum, median, trend, top lags."""
     if config.statistics == "leads":
         rows: Sequence[tuple[str, npt.NDArray[np.float64]]] = list(zip(LEADS, signal, strict=True))
     else:
         rows = [("all leads", signal)]
     parts = [f"{name} {_tenths(x.min())} to {_tenths(x.max())}, median {_tenths(np.median(x))}" for name, x in rows]
-    edge = min(int(SAMPLING_RATE), signal.shape[1])
+    edge = min(math.ceil(config.rate), signal.shape[1])
     rise = float((signal[:, -edge:].mean(1) - signal[:, :edge].mean(1)).mean())
     text = f"Input in mV: {'; '.join(parts)}. Trend: {'upward' if rise > 0 else 'downward'}."
-    lags = top_lags(signal, config.lags)
+    lags = top_lags(signal, config.lags, config.rate)
     return text + (f" Top lags: {', '.join(f'{lag * 1000:.0f}' for lag in lags)} ms." if lags else "")
 
 
-def top_lags(signal: npt.NDArray[np.float64], most: int) -> list[float]:
-    """Seconds of the highest peaks of the autocorrelation of (12, T), summed over leads, highest first.
+def top_lags(signal: npt.NDArray[np.float64], most: int, rate: float) -> list[float]:
+    """Seconds of the highest peaks of the autocorrelation of (12, T) at `rate`, summed over leads, highest first.
 
     By FFT as in the paper's appendix, but zero-padded, so that the end does not correlate with the beginning.
     """
@@ -213,9 +223,9 @@ def top_lags(signal: npt.NDArray[np.float64], most: int) -> list[float]:
     correlation = np.fft.irfft(power.sum(0))[: signal.shape[1] // 2]
     inner = correlation[1:-1]
     peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner > 0))
-    peaks = peaks[peaks >= LEAST_LAG * SAMPLING_RATE]
+    peaks = peaks[peaks >= LEAST_LAG * rate]
     best = peaks[np.argsort(-correlation[peaks], kind="stable")][:most]
-    return [float(peak / SAMPLING_RATE) for peak in best]
+    return [float(peak / rate) for peak in best]
 
 
 def _tenths(value: float) -> str:

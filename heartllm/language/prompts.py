@@ -9,7 +9,7 @@ Answers are joined with "; " and closed by the end token: no ECG-QA answer holds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -62,7 +62,7 @@ def prefix_ids(
         return np.array(words, np.int64), (len(words), len(words))
     blocks = [vocabulary.ecg(block) for block in (each_ecg(codes) or [codes])]
     ids = np.concatenate([np.array(words, np.int64), *blocks])
-    return ids, (len(words) + 1, len(ids) - 1)
+    return ids, (int(np.argmax(ids == vocabulary.start)) + 1, len(ids) - 1)
 
 
 def prompt_ids(vocabulary: Vocabulary, question: str | None, layout: Layout = "ecg-first") -> Ids:
@@ -87,13 +87,21 @@ def prompt_text(
     codes: ECG | None,
     question: str | None,
     layout: Layout = "ecg-first",
+    describe: Callable[[ECG], str] | None = None,
 ) -> str:
     """The whole prompt as one string for an exported model, whose tokenizer knows the ECG tokens and adds <bos> itself.
 
     It reads as `prefix_ids` and `prompt_ids` together; `heartllm.export` checks that it is tokenised to the same ids.
+
+    Args:
+        describe: what a continuous front-end says of an ECG, as in `Vocabulary`.
     """
     blocks = [] if codes is None else (each_ecg(codes) or [codes])
-    ecg = "".join(START + "".join(map(code_token, _shown(block))) + END for block in blocks)
+    said = [describe(block) if describe is not None and block.ndim == 2 else "" for block in blocks]
+    ecg = "".join(
+        (words + "\n" if words else "") + START + "".join(map(code_token, _shown(block))) + END
+        for words, block in zip(said, blocks, strict=True)
+    )
     head = features + "\n" if features else ""
     if question is None:
         return f"{head}{ecg}{REPORT}"

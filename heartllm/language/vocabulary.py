@@ -10,8 +10,8 @@ model's input is computed from the ECG's values (`ECGLanguageModel.embed`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class Vocabulary:
         base: rows of the text part, the backbone's embedding size before it grew.
         codes: number of ECG codes.
         width: numbers a position of a continuous front-end, whose only code is the placeholder; None for codes.
+        describe: what its front-end says of an ECG's values, in words before the ECG.
     """
 
     tokenizer: Any
     base: int
     codes: int
     width: int | None = None
+    describe: Callable[[ECG], str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -86,7 +88,7 @@ class Vocabulary:
     def ecg(self, codes: ECG) -> npt.NDArray[np.int64]:
         """Codes (N,) or values (N, width) of one ECG -> ids (N + 2,) between the start and end tokens.
 
-        Codes of -1 at the end, which fill up short ECGs, are left out.
+        Codes of -1 at the end, which fill up short ECGs, are left out. What the front-end says of an ECG comes first.
 
         Raises:
             CheckpointError: if a code lies outside this vocabulary, or values come where it has codes, or the reverse.
@@ -99,7 +101,9 @@ class Vocabulary:
                 remedy="Use the front-end that this checkpoint was trained with.",
             )
         if self.width is not None:
-            return np.array([self.start, *[self.first_code] * len(codes), self.end], np.int64)
+            said = self.describe(codes) if self.describe is not None else ""
+            words = self.text(said + "\n") if said else []
+            return np.array([*words, self.start, *[self.first_code] * len(codes), self.end], np.int64)
         values = np.asarray(codes, dtype=np.int64)
         values = values[: int(np.max(np.flatnonzero(values != -1), initial=-1)) + 1]
         if values.size and (values.min() < 0 or values.max() >= self.codes):

@@ -103,7 +103,7 @@ class HeartLLM:
         config = self.responder.config
         codes = None if config.blind else item.codes
         features = item.features if config.features else ""
-        text = str(prompts.prompt_text(features, codes, item.question, config.layout))
+        text = str(prompts.prompt_text(features, codes, item.question, config.layout, self.responder.front.describe))
         what = "codes" if self.responder.front.width is None else "soft tokens"
         return _CODES.sub(lambda run: f"[{run.group().count('>')} {what}]", text)
 
