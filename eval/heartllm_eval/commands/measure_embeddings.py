@@ -82,7 +82,7 @@ def read_shown(
     entries = [entry for entry in workspace.entries(dataset, split) if entry.report]
     entries.sort(key=lambda entry: entry.record_id)
     random.Random(seed).shuffle(entries)
-    shown = []
+    shown: list[Shown] = []
     for entry in entries:
         if len(shown) == most:
             break

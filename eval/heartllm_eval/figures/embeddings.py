@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,7 +210,7 @@ def reference_levels(panels: Sequence[Panel]) -> str:
     )
 
 
-def _range(row: dict[str, Any]) -> str:
+def _range(row: Mapping[str, Any]) -> str:
     return "" if row["low"] is None else f" [{_short(row['low'])}, {_short(row['high'])}]"
 
 
