@@ -123,8 +123,8 @@ def test_swaps_keep_the_lead_relations_and_undo_themselves(pair: list[str]) -> N
 def test_noise_has_exactly_the_level_asked_and_obeys_the_lead_relations(kind: str, level: float, seed: int) -> None:
     ecg = simulated(1)
     found = after(ecg, f"noise={kind}:{level:.2f}dB", seed=seed)
-    noise = found.signal.astype(float) - ecg.signal
-    assert snr_db(ecg.signal.astype(float), noise) == pytest.approx(round(level, 2), abs=0.02)
+    noise = found.signal.astype(np.float64) - ecg.signal.astype(np.float64)
+    assert snr_db(ecg.signal.astype(np.float64), noise) == pytest.approx(round(level, 2), abs=0.02)
     assert np.allclose(noise[1] - noise[0], noise[2], atol=1e-4)
     assert np.allclose(noise[0] - noise[1] / 2, noise[4], atol=1e-4)
 
