@@ -5,6 +5,8 @@
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
+#   make paper       train and evaluate every row of the paper's tables (days of a core; resumable), then make report
+#   make report      tables, figures, claims and results page again from the frozen runs (minutes)
 #   make setup       only set up
 #
 # Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO (.cache/demo), DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS,
@@ -40,7 +42,7 @@ ifneq ($(HEARTLLM_DATA),)
 export HEARTLLM_DATA
 endif
 
-.PHONY: help setup demo test test-slow lint format reference clean
+.PHONY: help setup demo test test-slow lint format reference paper report clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -85,6 +87,15 @@ format: $(STAMP)
 
 reference: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" reports/reference/train.sh
+
+# PAPER_ARGS="--only heartllm,clip", "--dry_run", "--size full": see heartllm-eval paper --help.
+PAPER_ARGS ?=
+paper: $(STAMP)
+	$(BIN)/heartllm-eval paper reports/paper.toml --work runs/paper $(PAPER_ARGS)
+	$(BIN)/heartllm-eval report
+
+report: $(STAMP)
+	$(BIN)/heartllm-eval report
 
 clean:
 	rm -rf $(DEMO) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks dist build

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +72,7 @@ def carry_out(setting: Setting, jobs: Sequence[Job], *, say: Say = print) -> Out
     Raises:
         RowsFailed: after everything that could be done was done, if something failed.
     """
-    outcome = Outcome()
+    outcome, source = Outcome(), provenance.source()
     for job in jobs:
         blocked = [name for name in job.needs if name in outcome.failed or name in outcome.held_back]
         if blocked:
@@ -95,7 +95,7 @@ def carry_out(setting: Setting, jobs: Sequence[Job], *, say: Say = print) -> Out
             outcome.failed[job.name] = str(error)
             say(f"{job.name}: FAILED. {error}")
             continue
-        _stamp(setting, job, seconds)
+        _stamp(setting, job, seconds, source)
         outcome.done.append(job.name)
         say(f"{job.name}: done in {seconds / 60:.1f} min")
     say(
@@ -184,12 +184,12 @@ def _stamp_path(setting: Setting, job: Job) -> Path:
     return setting.work / "jobs" / f"{job.name}.json"
 
 
-def _stamp(setting: Setting, job: Job, seconds: float) -> None:
+def _stamp(setting: Setting, job: Job, seconds: float, source: Mapping[str, Any]) -> None:
     path = _stamp_path(setting, job)
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "finished": provenance.now(), "seconds": round(seconds, 1), "key": job.key, "command": list(job.command),
-        "device": setting.device, "hardware": provenance.hardware(setting.device), "source": provenance.source(),
+        "device": setting.device, "hardware": provenance.hardware(setting.device), "source": dict(source),
     }  # fmt: skip
     path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

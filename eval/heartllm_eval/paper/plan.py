@@ -21,11 +21,13 @@ class Regime:
         name: "joint", "a-to-b".
         train: datasets whose training splits are used.
         suites: that the trained model is asked, by name.
+        seeds: at most so many trainings of a row; 0 for as many as the row has.
     """
 
     name: str
     train: tuple[str, ...]
     suites: tuple[str, ...]
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,6 @@ class Row:
         tables: the tables that it stands in.
         seeds: how many trainings of its language model, from seed 0 on.
         frontend: the row whose front-end and token store it uses; its own where empty.
-        pretrain: whether it has a forecasting stage (as its recipe says).
         pretrained: the row whose forecasting stage it starts from; its own where empty.
         text: its front-end is trained against the texts of the blind control.
         controls: asked beside it.
@@ -106,7 +107,6 @@ class Row:
     tables: tuple[str, ...] = ()
     seeds: int = 1
     frontend: str = ""
-    pretrain: bool = True
     pretrained: str = ""
     text: bool = False
     controls: tuple[str, ...] = ("shuffled",)
@@ -150,7 +150,7 @@ class Plan:
     main: str
     sizes: tuple[Size, ...]
     rows: tuple[Row, ...]
-    tables: tuple[TablePlan, ...]
+    tables: tuple[TablePlan, ...] = ()
     path: Path = field(default_factory=Path)
 
     def __post_init__(self) -> None:
@@ -213,8 +213,18 @@ class Plan:
             for row in self.rows:
                 for name in row.regimes:
                     regime = size.regime(name)
-                    if seed < row.seeds and regime is not None:
+                    if regime is not None and seed < seeds_of(row, regime):
                         yield row, regime, seed
+
+    def seeds(self, row: Row, suite: str) -> int:
+        """How many trainings of a row are asked a suite, at the first size."""
+        regimes = [self.size().regime(name) for name in row.regimes]
+        return max((seeds_of(row, part) for part in regimes if part is not None and suite in part.suites), default=0)
+
+
+def seeds_of(row: Row, regime: Regime) -> int:
+    """How many trainings a row has in a regime."""
+    return min(row.seeds, regime.seeds or row.seeds)
 
 
 def load(path: Path) -> Plan:

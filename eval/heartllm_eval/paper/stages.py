@@ -155,14 +155,15 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     yield from (front, tokens)
     data = [part for name in regime.train for part in ("--dataset", name)]
     shared = [*data, *_roots(setting, "data"), "--device", setting.device, "--recipe", str(_recipe(setting, row, seed))]
-    key = _key(recipe_values(setting, row, seed), regime.train)
+    values = recipe_values(setting, row, seed)
+    key = _key(values, regime.train)
     start = front.makes.parent
     needs: tuple[str, ...] = (front.name, tokens.name)
     if row.pretrained:
         other = next(j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.stage == "forecasting")
         yield from (j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.name == other.name)
         start, needs = other.makes.parent, (*needs, other.name)
-    elif row.pretrain:
+    elif values.get("pretrain", True):
         folder = work / "models" / place / "forecast"
         command: tuple[str, ...] = (
             *HEARTLLM,

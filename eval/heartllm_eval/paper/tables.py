@@ -148,7 +148,8 @@ def _scores(
         theirs = published.of(group.name, block.suite)
         sources += theirs
         row = planned.get(group.name)
-        seeds = f"{len(group.seeds)}" + (f" of {row.seeds}" if row and row.seeds > len(group.seeds) else "")
+        planned_seeds = plan.seeds(row, block.suite) if row else 0
+        seeds = f"{len(group.seeds)}" + (f" of {planned_seeds}" if planned_seeds > len(group.seeds) else "")
         rows.append(
             (
                 group.label if row else f"  {group.label}",
