@@ -39,6 +39,7 @@ def attention(
     draws: Annotated[int, typer.Option("--draws", help="Recordings whose beats replace each ECG's.")] = 2,
     width: Annotated[int, typer.Option("--width", help="Positions (32 ms each) replaced at a time.")] = 5,
     stride: Annotated[int, typer.Option("--stride", help="Positions from one window to the next.")] = 4,
+    place: Annotated[bool, typer.Option("--second_choice", help="Also by other codes at the same place.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn.")] = 0,
     data_root: DataRoot = None,
 ) -> None:
@@ -61,7 +62,8 @@ def attention(
         )
     if unknown := [name for name in kind or () if name not in KINDS]:
         raise UsageError(f"no kind {unknown[0]!r}", where="--kind", remedy=f"Choose some of: {', '.join(KINDS)}.")
-    settings = Settings(draws=draws, width=width, stride=stride, seed=seed, batch=16 if device == "cpu" else 512)
+    batch = 16 if device == "cpu" else 512
+    settings = Settings(draws=draws, width=width, stride=stride, place=place, seed=seed, batch=batch)
     responder = Responder.load(Path(folder), device=device, threads=int(threads))
     workspace = Workspace(tuple(data_root or ()))
 

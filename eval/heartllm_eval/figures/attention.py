@@ -204,11 +204,17 @@ def _mark(axes: Axes, example: Example, paper: Paper) -> None:
 
 def _head(axes: Axes, name: str, example: Example) -> None:
     wrapped = "\n".join(textwrap.wrap(f"{name}  {example.title}", 46))
-    old = axes.get_title(loc="left")
+    above = 1.16 if axes.get_title(loc="left") else 1.0
     axes.text(
-        0.0, 1.0, wrapped, transform=axes.transAxes, fontsize=style.FONT, fontweight="bold", va="bottom",
-        linespacing=1.15, in_layout=True, **({"position": (0.0, 1.16)} if old else {}),
-    )  # fmt: skip
+        0.0,
+        above,
+        wrapped,
+        transform=axes.transAxes,
+        fontsize=style.FONT,
+        fontweight="bold",
+        va="bottom",
+        linespacing=1.15,
+    )
 
 
 def _foot(axes: Axes, example: Example, paper: Paper) -> None:
@@ -221,7 +227,6 @@ def _foot(axes: Axes, example: Example, paper: Paper) -> None:
         transform=axes.transAxes,
         fontsize=style.FONT,
         va="top",
-        in_layout=True,
         color=style.INK,
     )
 

@@ -2,6 +2,8 @@
 
 Replacements are the beats of other recordings, laid at this ECG's beat times and encoded anew ("beats": the least
 artificial we know, see `heartllm.ecg.transplant`), or simply what other recordings have at the same place ("place").
+They are put in place of a window of time, or of the same part of every beat at once: a finding that every beat shows is
+still there when one beat loses it, and a beat unlike the others is itself something to report.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from heartllm.ecg.recording import Recording
+    from heartllm.language.looking import Scene
     from heartllm.responder import Responder
 
 Floats = npt.NDArray[np.float64]
 
 ATTENTION, ROLLOUT = "attention", "attention rollout"
 BEATS, PLACE = "occlusion", "occlusion, other codes at the same place"
+CYCLE = "occlusion, in every beat"
 SHUFFLED, SHUFFLED_ROLLOUT = "attention, shuffled ECG", "attention rollout, shuffled ECG"
 LEAD_GROUPS: dict[str, tuple[str, ...]] = {
     "I, aVR, aVL": ("I", "aVR", "aVL"),
@@ -42,7 +46,9 @@ class Settings:
 
     Attributes:
         draws: recordings that lend their beats to each ECG.
+        place: whether to test the second choice of replacement as well, which doubles the time.
         width, stride: of the windows, in positions of the front-end (32 ms each).
+        part: positions of a part of the beat that is replaced in every beat at once.
         batch: replacements read side by side.
         seed: of what is drawn.
     """
@@ -50,12 +56,14 @@ class Settings:
     draws: int = 2
     width: int = 5
     stride: int = 4
+    part: int = 2
+    place: bool = False
     batch: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or self.width < 1 or self.stride < 1 or self.batch < 1:
-            raise UsageError("draws, width, stride and batch are at least 1", remedy="Correct the numbers.")
+        if min(self.draws, self.width, self.stride, self.part, self.batch) < 1:
+            raise UsageError("draws, width, stride, part and batch are at least 1", remedy="Correct the numbers.")
 
 
 @dataclass(frozen=True)
@@ -154,29 +162,69 @@ def look(
     lead_vectors = vectors_of(responder, mixed)
     positions = len(own)
     windows = sliding_windows(positions, settings.width, settings.stride)
-    everything = [(0, positions)]
     count = len(asked)
-    found: dict[str, list[Floats]] = {name: [np.empty(0)] * count for name in (
-        ATTENTION, ROLLOUT, BEATS, PLACE, SHUFFLED, SHUFFLED_ROLLOUT
-    )}  # fmt: skip
+    names = (ATTENTION, ROLLOUT, BEATS, CYCLE, SHUFFLED, SHUFFLED_ROLLOUT, *([PLACE] if settings.place else []))
+    found: dict[str, list[Floats]] = {name: [np.empty(0)] * count for name in names}
+    phases = phase_of(recording, positions, settings.part)
     heads, share = [np.empty(0)] * count, np.zeros(count)
     whole, groups = np.zeros(count), np.zeros((count, len(LEAD_GROUPS)))
     generator, draws = responder.generator, settings.draws
     for scene, indices in scenes(generator, own, features if responder.config.features else "", asked):
         looked = attention(generator, scene)
         shuffled = attention(generator, scene.with_ecg(place[0]))
-        drops = occlusion(generator, scene, torch.cat([lent, place]), windows, batch=settings.batch)
+        replaced = torch.cat([lent, place]) if settings.place else lent
+        drops = occlusion(generator, scene, replaced, windows, batch=settings.batch)
         by_beats = by_position(drops[:, :draws].mean(1), windows, positions)
-        by_place = by_position(drops[:, draws:].mean(1), windows, positions)
-        gone = occlusion(generator, scene, torch.cat([lent, lead_vectors]), everything, batch=settings.batch)[0]
+        by_phase = whole_drops(responder, scene, in_every_beat(own, lent, phases), settings.batch)
+        by_phase = by_phase.reshape(-1, draws, len(indices)).mean(1)
+        gone = whole_drops(responder, scene, torch.cat([lent, lead_vectors]), settings.batch)
         for number, index in enumerate(indices):
             found[ATTENTION][index], found[ROLLOUT][index] = looked[number].mean, looked[number].rollout
             found[SHUFFLED][index], found[SHUFFLED_ROLLOUT][index] = shuffled[number].mean, shuffled[number].rollout
-            found[BEATS][index], found[PLACE][index] = by_beats[:, number], by_place[:, number]
+            found[BEATS][index], found[CYCLE][index] = by_beats[:, number], by_phase[phases, number]
+            if settings.place:
+                by_place = by_position(drops[:, draws:].mean(1), windows, positions)
+                found[PLACE][index] = by_place[:, number]
             heads[index], share[index] = looked[number].heads, looked[number].share.mean()
             whole[index] = gone[:draws, number].mean()
             groups[index] = gone[draws:, number].reshape(len(LEAD_GROUPS), draws).mean(1)
     return Maps({name: np.stack(rows) for name, rows in found.items()}, np.stack(heads), share, whole, groups)
+
+
+def phase_of(recording: Recording, positions: int, part: int) -> npt.NDArray[np.int64]:
+    """(N,) the part of the beat that each position belongs to, from 0, counted from the QRS in steps of `part`."""
+    from heartllm.ecg.transplant import rooms
+    from heartllm.ecg.waves import find_beats
+
+    samples = recording.signal.shape[1]
+    beats = find_beats(recording.signal.astype(np.float64))
+    middles = (np.arange(positions) + 0.5) * samples / positions
+    if not len(beats):
+        return np.zeros(positions, np.int64)
+    owner = np.searchsorted(rooms(beats, samples)[:, 1], middles, side="right").clip(max=len(beats) - 1)
+    parts = np.floor((middles - beats[owner]) * positions / samples / part + 0.5).astype(np.int64)
+    return np.unique(parts, return_inverse=True)[1].reshape(positions).astype(np.int64)
+
+
+def in_every_beat(own: Tensor, lent: Tensor, phases: npt.NDArray[np.int64]) -> Tensor:
+    """own (N, hidden), lent (D, N, hidden) -> (parts x D, N, hidden): one part of every beat replaced, draw by draw."""
+    import torch
+
+    found = [
+        torch.where(torch.from_numpy(phases == part).to(own.device)[:, None], other, own)
+        for part in range(int(phases.max()) + 1)
+        for other in lent
+    ]
+    return torch.stack(found)
+
+
+def whole_drops(responder: Responder, scene: Scene, others: Tensor, batch: int) -> Floats:
+    """(D, Q) loss of log likelihood in nats when the whole ECG is replaced by each of `others` (D, N, hidden)."""
+    from heartllm.language.looking import occlusion
+
+    everything = [(0, others.shape[1])]
+    parts = others.split(batch)
+    return np.concatenate([occlusion(responder.generator, scene, part, everything)[0] for part in parts])
 
 
 def lead_windows(
@@ -195,7 +243,7 @@ def lead_windows(
     Windows are twice as wide as those of `look`, without overlap.
     """
     from heartllm.ecg.transplant import blend
-    from heartllm.language.looking import by_position, occlusion, scenes, sliding_windows
+    from heartllm.language.looking import by_position, scenes, sliding_windows
 
     _, moved = lenders.draw(patient, recording, settings.draws, rng)
     own = vectors_of(responder, [recording.signal])[0]
@@ -212,9 +260,7 @@ def lead_windows(
             for other in moved
         ]
         # What the change does to the codes around the window belongs to it: a code is computed from its neighbours.
-        parts = vectors_of(responder, mixed).split(settings.batch)
-        drops = np.concatenate(
-            [occlusion(responder.generator, scene, part, [(0, len(own))], batch=len(part))[0, :, 0] for part in parts]
-        ).reshape(len(windows), len(moved))
+        drops = whole_drops(responder, scene, vectors_of(responder, mixed), settings.batch)[:, 0]
+        drops = drops.reshape(len(windows), len(moved))
         found[row] = by_position(drops.mean(1), windows, len(own))
     return found

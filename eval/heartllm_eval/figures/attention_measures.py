@@ -21,6 +21,7 @@ from heartllm_eval.coverage import SHARE, auc, coverage
 from heartllm_eval.figures.attention_maps import (
     ATTENTION,
     BEATS,
+    CYCLE,
     LEAD_GROUPS,
     PLACE,
     ROLLOUT,
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]
 
-OTHER = "occlusion, another question's"
-METHODS = (BEATS, PLACE, ATTENTION, ROLLOUT, OTHER, SHUFFLED, SHUFFLED_ROLLOUT)
+OTHER, OTHER_CYCLE = (f"{name}, another question's" for name in (BEATS, CYCLE))
+METHODS = (BEATS, CYCLE, PLACE, ATTENTION, ROLLOUT, OTHER, OTHER_CYCLE, SHUFFLED, SHUFFLED_ROLLOUT)
 MEASURES = ("covered", "precision", "auc", "shift_rank")
 YES, NO = "yes", "no"
 
@@ -129,7 +130,7 @@ def sample_rows(
         scores = {name: values[index] for name, values in maps.scores.items()}
         another = [row for row, other in enumerate(targets) if other.place.kind != target.place.kind]
         if another:
-            scores[OTHER] = maps.scores[BEATS][another[0]]
+            scores[OTHER], scores[OTHER_CYCLE] = (maps.scores[name][another[0]] for name in (BEATS, CYCLE))
         for name, values in scores.items():
             found = coverage(values, mask)
             rows.append(
@@ -167,10 +168,12 @@ def _group_chance(leads: Sequence[str]) -> float | None:
 
 def _rank_correlation(a: Floats, b: Floats) -> float:
     """Spearman's; 0 where either is flat."""
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64) for values in (a, b)]
     if min(float(np.ptp(a)), float(np.ptp(b))) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (
+        np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64) for values in (a, b)
+    )
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed: int = 0) -> list[Row]:

@@ -21,7 +21,18 @@ from heartllm.errors import DataError, HeartLLMError, UsageError
 from heartllm_eval.cli import app
 from heartllm_eval.figures import attention_data
 from heartllm_eval.figures.attention_data import measure
-from heartllm_eval.figures.attention_maps import BEATS, LEAD_GROUPS, SHUFFLED, Lenders, Maps, Settings, look
+from heartllm_eval.figures.attention_maps import (
+    BEATS,
+    CYCLE,
+    LEAD_GROUPS,
+    SHUFFLED,
+    Lenders,
+    Maps,
+    Settings,
+    in_every_beat,
+    look,
+    phase_of,
+)
 from heartllm_eval.figures.attention_measures import (
     METHODS,
     OTHER,
@@ -86,7 +97,7 @@ def test_rows_of_a_map_that_knows_and_one_that_does_not() -> None:
     targets = [place("x", "QRS", ("II", "III", "aVF")), place("y", "ST-T")]
     mask = window_mask(targets[0].place.spans, 100).astype(float)
     random = np.random.default_rng(0)
-    scores = {BEATS: np.stack([mask, 1 - mask]), SHUFFLED: random.random((2, 100))}
+    scores = {BEATS: np.stack([mask, 1 - mask]), CYCLE: np.zeros((2, 100)), SHUFFLED: random.random((2, 100))}
     heads = np.stack([np.stack([mask, -mask])[None], random.random((1, 2, 100))])
     groups = np.array([[0.0, 2.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
     maps = Maps(scores, heads, np.array([0.5, 0.5]), np.zeros(2), groups)
@@ -143,13 +154,32 @@ def test_a_measurement_goes_on_where_it_stopped(
     assert again == rows
 
 
+def test_parts_of_the_beat_lie_alike_in_every_beat() -> None:
+    import torch
+
+    recording, truth = simulate(3, 0)  # sinus rhythm
+    phases = phase_of(recording, 313, 2)
+    assert sorted(set(phases)) == list(range(phases.max() + 1))
+    of_qrs = {int(phases[int((onset + 0.04) * 31.3)]) for onset in truth.onsets}
+    assert len(of_qrs) <= 2  # at the border of two parts
+    own, lent = torch.zeros(313, 4), torch.ones(2, 313, 4) * torch.tensor([1.0, 2.0])[:, None, None]
+    replaced = in_every_beat(own, lent, phases)
+    assert replaced.shape == (2 * (phases.max() + 1), 313, 4)
+    for part in range(phases.max() + 1):
+        for draw in range(2):
+            np.testing.assert_array_equal(replaced[2 * part + draw, :, 0], np.where(phases == part, draw + 1, 0))
+    flat = replace(recording, signal=np.zeros((12, 5000), np.float32))
+    assert not phase_of(flat, 313, 2).any()
+
+
 @pytest.mark.parametrize("kind", ["fsq", "continuous"])
 def test_maps_of_codes_and_of_soft_tokens(make_responder: Callable[..., Any], kind: str) -> None:
     responder = make_responder(kind)
     recordings = [(str(i), simulate(2, i)[0]) for i in range(3)]
     lenders = Lenders(recordings)
     about = (recordings[0][1], "0", "", [("sinus rhythm?", "yes"), ("pvc?", "no")], lenders, QUICK)
-    maps = look(responder, *about, np.random.default_rng(0))
+    maps = look(responder, *about[:5], replace(QUICK, place=True), np.random.default_rng(0))
+    assert len(maps.scores) == 7
     assert all(scores.shape == (2, 313) and np.isfinite(scores).all() for scores in maps.scores.values())
     assert maps.heads.shape == (2, 2, 2, 313)
     assert maps.groups.shape == (2, len(LEAD_GROUPS))
