@@ -99,6 +99,12 @@ def filled(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return codes[codes != FILL] if codes.dtype == np.uint16 else codes
 
 
+def ecg_of(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One stored ECG as a prompt takes it: codes (N,) int64 without filling, or values (N, width) float32."""
+    found = filled(stored)
+    return found.astype(np.int64 if found.dtype == np.uint16 else np.float32)
+
+
 def fingerprint(parts: Sequence[object]) -> str:
     """SHA-256 over the text of `parts`."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heartllm.codec.store import Codes, TokenStore, Values, filled, fingerprint
+from heartllm.codec.store import Codes, TokenStore, Values, ecg_of, fingerprint
 from heartllm.data.records import Entry, Question
 from heartllm.data.tabular import patient_features
 from heartllm.errors import CheckpointError, DataError
@@ -219,8 +219,7 @@ def draw_sequence(
     row: ECGRow, vocabulary: Vocabulary, levels: tuple[int, ...], how: Drawing, rng: np.random.Generator
 ) -> Packed:
     """One packed sequence of a recording: features, ECG, and some of its questions."""
-    codes = filled(row.codes[int(rng.integers(len(row.codes))) if how.views else 0])
-    codes = codes.astype(np.int64 if codes.dtype == np.uint16 else np.float32)
+    codes = ecg_of(row.codes[int(rng.integers(len(row.codes))) if how.views else 0])
     if how.crop:
         codes = codes[int(rng.integers(how.crop + 1)) :]
     if how.flip and levels:

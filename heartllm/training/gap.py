@@ -1,10 +1,10 @@
 """The reading gap: what is in the codes that the language model does not tell.
 
     (a) a small convolutional probe on the waveform
-    (b) the same probe on the frozen codes, as digits
+    (b) the same probe on what the frozen front-end gives: codes, as digits, or values
     (c) the language model: log p(yes) - log p(no) for "does this ECG show X?"
 
-each as macro AUC over the same findings and recordings. (a) - (b) is lost by the codec, (b) - (c) by the language
+each as macro AUC over the same findings and recordings. (a) - (b) is lost by the front-end, (b) - (c) by the language
 model.
 """
 
@@ -12,23 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from heartllm.codec.codec import Codec
-from heartllm.codec.store import TokenStore
+from heartllm.codec.store import TokenStore, ecg_of
 from heartllm.data.records import Entry, Labels
 from heartllm.data.tabular import patient_features
 from heartllm.data.templates import all_asked
 from heartllm.errors import DataError
+from heartllm.frontends.base import FrontEnd
 from heartllm.language.generation import Generator, ResponderItem
 from heartllm.training.probe import (
     Bools,
     DigitStem,
     Floats,
     ProbeSettings,
+    ValueStem,
     WaveformStem,
     auc,
     bootstrap_difference,
@@ -50,6 +52,7 @@ class Gap:
     language: float
     gap_interval: tuple[float, float]
     by_finding: dict[str, tuple[float | None, float, float]]
+    read: str = "codes, as digits"
 
     @property
     def gap(self) -> float:
@@ -63,7 +66,7 @@ class Gap:
             "| reader | macro AUC |",
             "|---|---|",
             f"| (a) probe on the waveform | {_figure(self.waveform)} |",
-            f"| (b) the same probe on the codes, as digits | {self.codes:.3f} |",
+            f"| (b) the same probe on the {self.read} | {self.codes:.3f} |",
             f"| (c) language model, yes against no | {self.language:.3f} |",
             f"| gap (b) - (c) | {self.gap:.3f} [{low:.3f}, {high:.3f}] |",
             "\n| finding | waveform | codes | language model |",
@@ -111,14 +114,30 @@ def language_scores(
     rows = []
     for entry in entries:
         text = patient_features(entry) if features else ""
-        item = ResponderItem(entry.record_id, store.of(entry.record_id).astype(np.int64), None, text)
+        item = ResponderItem(entry.record_id, ecg_of(store.of(entry.record_id)), None, text)
         scores = generator.option_scores(item, [texts[name] for name in names], ["yes", "no"])
         rows.append(scores[:, 0] - scores[:, 1])
     return np.array(rows)
 
 
+def probe_inputs(front: FrontEnd, stored: npt.NDArray[Any]) -> torch.Tensor:
+    """Stored codes (R, N) uint16, where what fills up short ECGs becomes a code more, or values (R, N, width)."""
+    if front.codes is None:
+        return torch.from_numpy(stored.astype(np.float32))
+    return torch.from_numpy(np.minimum(stored.astype(np.int64), front.codes if not front.levels else front.codes - 1))
+
+
+def probe_stem(front: FrontEnd, width: int) -> tuple[torch.nn.Module, str]:
+    """The probe's first layer for what a front-end gives, and the name of that."""
+    if front.width is not None:
+        return ValueStem(front.width, width), "values"
+    if front.levels:
+        return DigitStem(front.levels, width), "codes, as digits"
+    return DigitStem(((front.codes or 0) + 1,), width), "codes"
+
+
 def measure_gap(
-    codec: Codec,
+    front: FrontEnd,
     generator: Generator,
     splits: dict[str, tuple[TokenStore, Sequence[Entry], Waveforms | None]],
     *,
@@ -143,17 +162,17 @@ def measure_gap(
 
     def codes_of(key: str) -> torch.Tensor:
         stored, listed, _ = splits[key]
-        return torch.from_numpy(np.stack([stored.of(entry.record_id) for entry in listed]).astype(np.int64))
+        return probe_inputs(front, stored.codes[[stored.rows[entry.record_id] for entry in listed], 0])
 
     row_of = np.array([train_store.rows[entry.record_id] for entry in train_entries])
 
     def code_batch(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
         views = rng.integers(train_store.codes.shape[1], size=len(rows))
-        return torch.from_numpy(train_store.codes[row_of[rows], views].astype(np.int64))
+        return probe_inputs(front, train_store.codes[row_of[rows], views])
 
-    say(f"(b) probe on codes: {settings.steps} steps")
-    digit_stem = DigitStem(codec.config.levels, settings.width)
-    probe = train_probe(digit_stem, code_batch, truth["train"], codes_of("valid"), truth["valid"], settings)
+    first, read = probe_stem(front, settings.width)
+    say(f"(b) probe on {read}: {settings.steps} steps")
+    probe = train_probe(first, code_batch, truth["train"], codes_of("valid"), truth["valid"], settings)
     codes = predict(probe, codes_of(split))
     wave: Floats | None = None
     if train_waveforms is not None and waveforms is not None and splits["valid"][2] is not None:
@@ -189,6 +208,7 @@ def measure_gap(
             )
             for i, name in enumerate(names)
         },
+        read=read,
     )
 
 

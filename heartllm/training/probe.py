@@ -89,6 +89,17 @@ class DigitStem(nn.Module):
         return self.linear(hot.float()).transpose(1, 2)
 
 
+class ValueStem(nn.Module):
+    """(B, N, width) values of a continuous front-end -> (B, trunk, N): one matrix."""
+
+    def __init__(self, values: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(values, width)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.linear(values).transpose(1, 2)
+
+
 def auc(scores: Floats, truth: Bools) -> float:
     """Area under the ROC curve: the Mann-Whitney statistic with ties counted half. NaN where a class is empty."""
     positive, negative = int(truth.sum()), int((~truth).sum())

@@ -201,3 +201,28 @@ def test_a_loaded_responder_answers(folder: Path) -> None:
     responder = Responder.load(folder)
     items = [ResponderItem("r", np.arange(30), question) for question in ("Is it?", None)]
     assert len(list(responder.answer(items, max_new_tokens=4))) == 2
+
+
+def test_checkpoints_from_before_front_ends_had_a_name_load_as_they_were(folder: Path) -> None:
+    path = folder / "checkpoint.toml"
+    items = [ResponderItem("r", np.arange(30), question) for question in ("Is it?", None)]
+    before = list(Responder.load(folder).answer(items, max_new_tokens=8))
+    older = [line for line in path.read_text().splitlines() if not line.startswith("frontend")]
+    assert len(older) < len(path.read_text().splitlines())
+    path.write_text("\n".join(older))
+    write_manifest(folder)
+    responder = Responder.load(folder)
+    assert (responder.config.frontend, responder.codec.config) == ("fsq", CODEC)
+    assert list(responder.answer(items, max_new_tokens=8)) == before
+
+
+def test_the_reference_checkpoint_loads(repository: Path) -> None:
+    reference = repository / "reports" / "reference" / "checkpoint"
+    if not reference.is_dir():
+        pytest.skip("no reference checkpoint beside these tests")
+    for place in (reference, reference / "blind"):
+        responder = Responder.load(place)
+        assert responder.front.kind == "fsq"
+        assert responder.generator.model.soft is None
+        item = ResponderItem("r", responder.front.blank(1)[0], "Does this ECG show sinus rhythm?")
+        assert len(list(responder.answer([item], max_new_tokens=4))) == 1

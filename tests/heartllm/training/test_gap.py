@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heartllm.codec.codec import Codec, CodecConfig
+from heartllm.codec.codec import CodecConfig
 from heartllm.codec.store import TokenStore
 from heartllm.data.records import Entry, Labels
 from heartllm.errors import DataError
+from heartllm.frontends.continuous import Continuous, ContinuousConfig
+from heartllm.frontends.fsq import FSQCodes
 from heartllm.training.gap import (
     choose_findings,
     language_scores,
     measure_gap,
+    probe_inputs,
+    probe_stem,
     question_texts,
     statement_table,
 )
@@ -74,7 +78,7 @@ def splits() -> dict[str, tuple[TokenStore, list[Entry], np.ndarray]]:
 def test_gap_tells_what_the_language_model_does_not_read(
     splits: dict[str, tuple[TokenStore, list[Entry], np.ndarray]],
 ) -> None:
-    codec, said = Codec(CodecConfig(decoder_width=8)), list[str]()
+    codec, said = FSQCodes(CodecConfig(decoder_width=8)), list[str]()
     blind = measure_gap(codec, FakeGenerator(0.0), splits, settings=SETTINGS, say=said.append)  # type: ignore[arg-type]
     assert blind.findings == tuple(NAMES)
     assert blind.recordings == 80
@@ -101,7 +105,7 @@ def test_no_gap_where_the_language_model_reads_as_well_as_the_probe(
     without = {name: (store, entries, None) for name, (store, entries, _) in splits.items()}
     reader = FakeGenerator(1.0)
     gap = measure_gap(
-        Codec(CodecConfig(decoder_width=8)),
+        FSQCodes(CodecConfig(decoder_width=8)),
         reader,  # type: ignore[arg-type]
         without,
         features=False,
@@ -151,9 +155,29 @@ def test_nothing_to_measure_is_an_error(splits: dict[str, tuple[TokenStore, list
         "test": (store, entries[:4], None),
     }
     with pytest.raises(DataError, match="no finding is frequent enough"):
-        measure_gap(Codec(CodecConfig(decoder_width=8)), FakeGenerator(1.0), few)  # type: ignore[arg-type]
+        measure_gap(FSQCodes(CodecConfig(decoder_width=8)), FakeGenerator(1.0), few)  # type: ignore[arg-type]
 
 
 def test_unlabelled_recordings_have_no_findings() -> None:
     table = statement_table([Labels(), Labels({NAMES[0]: 0.0})], NAMES)
     assert table.tolist() == [[False, False], [True, False]]  # likelihood 0 means present, likelihood unknown
+
+
+def test_the_probe_reads_whatever_a_front_end_gives() -> None:
+    """Digits of codes, codes that are names (with filling as a name of its own), and values."""
+
+    class Names(FSQCodes):
+        levels = ()
+
+    rng = np.random.default_rng(0)
+    codec = CodecConfig(levels=(3, 2), decoder_width=8)
+    codes, ragged = rng.integers(6, size=(4, 9)).astype(np.uint16), np.full((4, 9), 0xFFFF, np.uint16)
+    for front, stored, width, what in (
+        (FSQCodes(codec), codes, 5, "codes, as digits"),
+        (Names(codec), ragged, 7, "codes"),
+        (Continuous(ContinuousConfig(codec, width=3)), rng.normal(size=(4, 9, 3)).astype(np.float16), 3, "values"),
+    ):
+        stem, read = probe_stem(front, 11)
+        assert read == what
+        assert stem.linear.in_features == width  # type: ignore[union-attr]
+        assert stem(probe_inputs(front, stored)).shape == (4, 11, 9)
