@@ -373,7 +373,7 @@ def gap_stage(
                 waveforms = cache_waveforms(recordings, len(entries), Path(scratch) / f"{name}.npy")
             splits[name] = (store, entries, waveforms)
         gap = measure_gap(
-            responder.codec,
+            responder.front,
             responder.generator,
             splits,
             split=split,
