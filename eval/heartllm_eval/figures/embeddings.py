@@ -34,6 +34,7 @@ SCHEMA = 1
 LEVELS = {"input": "what enters the LLM", "state": "what the LLM makes of it"}
 MODALITIES = {"ecg": ("ECG", VERMILION, "o"), "text": ("text", BLUE, "^")}
 MOST = 400  # vectors of each modality in a panel
+NARROW = 5  # panels; beside more there is no room for intervals
 # The order of the panels; a system that is not named here comes last.
 ORDER = ("TEST", "Time-LLM", "CLIP", "w/o DISC", "ECG-Byte", "HeartLLM", "untrained")
 _SAME = ("dataset", "split", "recordings", "patients", "seed", "width")
@@ -133,14 +134,15 @@ def draw_embeddings(panels: Sequence[Panel]) -> Figure:
     levels = [level for level in LEVELS if level in panels[0].points]
     side = min(1.32, (PAGE - 0.25) / len(panels))  # of a panel, in inches
     width = PAGE if len(panels) > 3 else max(COLUMN, 0.25 + side * len(panels))
-    lines = [max(_caption(panel, level).count("\n") + 1 for panel in panels) for level in levels]
+    brief = len(panels) > NARROW
+    lines = [max(_caption(panel, level, brief).count("\n") + 1 for panel in panels) for level in levels]
     figure = new_figure(width, 0.7 + sum(side + 0.1 + 0.12 * count for count in lines))
     grid = figure.subplots(len(levels), len(panels), squeeze=False)
     for row, level in enumerate(levels):
         for column, panel in enumerate(panels):
             axes = grid[row, column]
             _scatter(axes, panel.points[level])
-            axes.set_xlabel(_caption(panel, level), linespacing=1.25, labelpad=3)
+            axes.set_xlabel(_caption(panel, level, brief), linespacing=1.25, labelpad=3)
             if row == 0:
                 axes.set_title(panel.system, fontweight="bold")
         grid[row, 0].set_ylabel(LEVELS[level])
@@ -184,8 +186,8 @@ def _scatter(axes: Axes, points: dict[str, list[list[float]]]) -> None:
         spine.set(visible=True, color="#B0B0B0")
 
 
-def _caption(panel: Panel, level: str) -> str:
-    """The lines below a panel."""
+def _caption(panel: Panel, level: str, brief: bool) -> str:
+    """The lines below a panel; `brief` ones have no intervals, which are in the CSV."""
     lines = []
     for measured, text in (
         ("probe AUC", "AUC"),
@@ -195,7 +197,7 @@ def _caption(panel: Panel, level: str) -> str:
     ):
         row = find(panel.numbers, level, measured)
         if row is not None:
-            lines.append(f"{text} {_short(row['value'])}{_range(row)}")
+            lines.append(f"{text} {_short(row['value'])}{'' if brief else _range(row)}")
     return "\n".join(lines)
 
 

@@ -191,7 +191,8 @@ def test_the_figure_shows_every_point_and_the_numbers(panel: embeddings.Panel) -
 
 
 def test_nothing_overlaps_or_leaves_the_page(panel: embeddings.Panel) -> None:
-    for names in (("HeartLLM",), ("HeartLLM", "untrained"), ("TEST", "Time-LLM", "CLIP", "HeartLLM", "untrained")):
+    five = ("TEST", "Time-LLM", "CLIP", "HeartLLM", "untrained")
+    for names in (("HeartLLM",), ("HeartLLM", "untrained"), five, (*five, "w/o DISC", "ECG-Byte")):
         figure = embeddings.draw_embeddings(others(panel, *names))
         figure.draw_without_rendering()
         assert figure.get_figwidth() <= style.PAGE + 1e-9
