@@ -19,7 +19,7 @@ from heartllm.ecg.recording import LEADS, Recording
 from heartllm.errors import DataError
 from heartllm_eval.figures import style
 from heartllm_eval.figures.attention_data import SHOWN_RATE, Example
-from heartllm_eval.figures.attention_maps import ATTENTION, BEATS, LEAD_GROUPS, SHUFFLED
+from heartllm_eval.figures.attention_maps import ATTENTION, BEATS, CYCLE, LEAD_GROUPS, SHUFFLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,12 @@ PANELS = (
 SHOWN_LEADS = ("II", "V1", "V5")
 PAPER = Paper(row_height=22.0, gain=7.0, background="#ffffff", line_width=0.6)
 SCALE = style.COLUMN * 25.4 / (10.0 * PAPER.speed)  # printed millimetres of one on the paper
+COVERED = {  # method -> its name in the figure of coverage
+    BEATS: "occlusion, by window",
+    CYCLE: "occlusion, in every beat",
+    ATTENTION: "attention",
+    SHUFFLED: "attention, shuffled ECG",
+}
 DARKEST = 0.75  # opacity of the highest score
 LOUDEST = 99.0  # percentile of the scores that is drawn darkest
 
@@ -58,6 +64,15 @@ def rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def coverage_rows(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the figure of coverage shows."""
+    return [
+        dict(row)
+        for row in summary
+        if row["measure"] == "covered" and str(row["answered_yes_only"]) == "False" and row["method"] in COVERED
+    ]
 
 
 @style.in_style
@@ -108,7 +123,7 @@ def draw_lead_groups(examples: Sequence[Example]) -> Figure:
 
 
 @style.in_style
-def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, str]) -> Figure:
+def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, str] = COVERED) -> Figure:
     """Coverage of the finding by the top fifth of the windows, by kind of finding and method, against chance.
 
     Args:
@@ -124,16 +139,16 @@ def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, st
         raise DataError("has no coverage to draw", where="summary.csv", remedy="Run `heartllm-eval measure attention`.")
     figure = style.new_figure(style.COLUMN, 2.5)
     axes = figure.subplots()
-    colours = (style.VERMILION, style.ORANGE, style.BLUE, style.SKY, style.PURPLE, style.GREY)
+    looks = (("", style.VERMILION), ("///", style.ORANGE), ("", style.BLUE), ("...", style.GREY), ("xxx", style.SKY))
     width = 0.8 / len(methods)
-    for number, (method, label) in enumerate(methods.items()):
+    for number, ((method, label), (hatch, colour)) in enumerate(zip(methods.items(), looks, strict=False)):
         for place, kind in enumerate(kinds):
             chosen = [row for row in some if row["method"] == method and row["kind"] == kind]
             if not chosen:
                 continue
             value = float(chosen[0]["value"])
             x = place + (number - (len(methods) - 1) / 2) * width
-            axes.bar(x, value, width * 0.92, color=colours[number], label=label if place == 0 else None)
+            axes.bar(x, value, width * 0.92, color=colour, hatch=hatch, label=label if place == 0 else None)
             if chosen[0]["low"] not in (None, ""):
                 low, high = float(chosen[0]["low"]), float(chosen[0]["high"])
                 axes.plot([x, x], [low, high], color=style.INK, linewidth=0.8)
