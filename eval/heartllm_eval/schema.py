@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 
 Kind = Literal["qa", "report"]
 KINDS: tuple[Kind, ...] = ("qa", "report")
+ANSWER_SEEN = "answer_seen"  # the slice that tells a model's unseen answers apart (see `heartllm_eval.unseen`)
 
 
 def digest(*parts: str, length: int = 16) -> str:
@@ -280,9 +281,15 @@ def option_scores_from_json(data: Any) -> dict[str, float]:
 
 
 def requests_hash(requests: Iterable[Request]) -> str:
-    """What was asked, as one hash: questions, options, references, clusters and their order."""
+    """What was asked, as one hash: questions, options, references, clusters and their order.
+
+    Whether an answer was seen in training is left out: it is a property of the model that is asked.
+    """
     total = hashlib.sha256()
     for request in requests:
+        if ANSWER_SEEN in request.slices:
+            kept = {name: value for name, value in request.slices.items() if name != ANSWER_SEEN}
+            request = dataclasses.replace(request, slices=kept)
         total.update(dumps(request).encode("utf-8") + b"\n")
     return total.hexdigest()
 

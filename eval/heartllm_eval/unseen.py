@@ -20,10 +20,10 @@ from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm.errors import HeartLLMError
 from heartllm_eval.exposure import stated_training
 from heartllm_eval.requests import Workspace
-from heartllm_eval.schema import Request
+from heartllm_eval.schema import ANSWER_SEEN, Request
 from heartllm_eval.suite import Suite
 
-SLICE = "answer_seen"
+SLICE = ANSWER_SEEN
 SEEN, COMBINATION, CLASS, UNKNOWN = "seen", "new combination", "new class", "unknown"
 
 

@@ -15,7 +15,7 @@ from heartllm.errors import DataError
 from heartllm_eval.planning import RunSpec
 from heartllm_eval.requests import Workspace
 from heartllm_eval.runner import run
-from heartllm_eval.schema import Request
+from heartllm_eval.schema import Request, requests_hash
 from heartllm_eval.suite import Suite
 from heartllm_eval.testing import Echo
 from heartllm_eval.unseen import KnownAnswers, known_answers
@@ -33,6 +33,14 @@ def test_three_kinds_of_answers() -> None:
     ]  # fmt: skip
     assert all(request.slices["sex"] == "male" for request in found)
     assert KnownAnswers(frozenset(), "nowhere").mark([ask("yes")])[0].slice("answer_seen") == "unknown"
+
+
+def test_what_was_asked_is_the_same_whatever_the_model_has_seen() -> None:
+    asked = [ask("yes"), ask("a", "b")]
+    marked = [KnownAnswers(frozenset({text}), "").mark(asked) for text in ("yes", "no")]
+    assert marked[0][0].slices != marked[1][0].slices
+    assert requests_hash(marked[0]) == requests_hash(marked[1]) == requests_hash(asked)
+    assert requests_hash(asked) != requests_hash([ask("no"), ask("a", "b")])
 
 
 def test_answers_as_a_file(tmp_path: Path) -> None:
