@@ -65,10 +65,11 @@ PLACES = {
 }
 # Where a panel's axis turns from even to logarithmic, and its ticks.
 SCALES: dict[str, tuple[float, tuple[float, ...]]] = {
-    "ms": (10.0, (0, 5, 10, 30, 100, 300)),
-    "mV": (0.02, (0, 0.01, 0.02, 0.05, 0.2, 1)),
-    "degrees": (5.0, (0, 2, 5, 15, 50, 180)),
+    "ms": (10.0, (0, 5, 10, 30, 100)),
+    "mV": (0.05, (0, 0.02, 0.05, 0.2, 1)),
+    "degrees": (5.0, (0, 2, 5, 15, 50)),
 }
+RARE = "PR interval"  # what is not found in every copy
 DATASETS = {"ptbxl": "PTB-XL", "synthetic-a": "synthetic A", "synthetic-b": "synthetic B"}
 
 
@@ -131,10 +132,17 @@ def _rates(axes: Axes, rows: Rows, value: str) -> None:
         x = np.array([number(row, "bits_per_second") for row in mine])
         look = LOOKS[name]
         order = np.argsort(x)
-        line = "-" if name in ("DCT", "PCA") else ""
+        line = "-" if name in ("DCT", "PCA") else "none"
         size = {"codec": 6.5, "ECG-Byte": 6.0}.get(name, 4.0)
         axes.plot(
-            x[order], y[order], line, marker=look.marker, color=look.colour, label=name, markersize=size, zorder=3
+            x[order],
+            y[order],
+            linestyle=line,
+            marker=look.marker,
+            color=look.colour,
+            label=name,
+            markersize=size,
+            zorder=3,
         )
         stem = {"rmse_mv": "rmse", "correlation": "correlation"}.get(value)
         if stem:
@@ -207,25 +215,31 @@ def _snr(axes: Axes, rows: Rows, value: str) -> None:
 
 @in_style
 def draw_readings(rows: Rows) -> Figure:
-    """A panel a figure that is read off an ECG: median error with its interval, by system, one sign an input."""
+    """A panel a figure that is read off an ECG: median error with its interval, by system, one sign an input.
+
+    The last panel says in how many of the copies the PR interval was found at all, of those whose original shows one.
+    """
     datasets = list(dict.fromkeys(str(row["dataset"]) for row in rows))
     figures = list(dict.fromkeys(str(row["figure"]) for row in rows))
     names = [name for name in LOOKS if name in {name_of(row) for row in rows}]
     # One sign a kind of input; where several datasets are shown, a dataset.
     signs = list(dict.fromkeys(_sign(row, datasets) for row in rows))
     figure = new_figure(PAGE, 0.6 + 0.8 * 2 + 0.2 * 2 * len(names))
-    grid = figure.subplots(2, -(-len(figures) // 2), squeeze=False, sharey=True).flatten()
+    grid = figure.subplots(2, 4, squeeze=False, sharey=True).flatten()
     shades = dict(zip(signs, ((BLUE, "o"), (ORANGE, "s"), (VERMILION, "^")), strict=False))
     for place, (axes, what) in enumerate(zip(grid, figures, strict=False)):
         for step, sign in enumerate(signs):
             mine = {name_of(row): row for row in rows if row["figure"] == what and _sign(row, datasets) == sign}
             y = np.array([names.index(name) for name in mine]) + 0.22 * (step - (len(signs) - 1) / 2)
-            x, low, high = (
-                np.array([number(row, key) for row in mine.values()]) for key in ("median_error", "low", "high")
+            x, low, high, share = (
+                np.array([number(row, key) for row in mine.values()])
+                for key in ("median_error", "low", "high", "found")
             )
             colour, marker = shades[sign]
             axes.hlines(y, low, high, color=colour, linewidth=0.9)
             axes.plot(x, y, marker=marker, linestyle="", color=colour, label=sign, markersize=3.5)
+            if what == RARE:
+                grid[len(figures)].plot(100 * share, y, marker=marker, linestyle="", color=colour, markersize=3.5)
         unit = next(str(row["unit"]) for row in rows if row["figure"] == what)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
@@ -237,8 +251,14 @@ def draw_readings(rows: Rows) -> Figure:
         axes.set_xlabel(f"median error, {unit}")
         axes.grid(axis="x")
         letter(axes, f"{'abcdefghi'[place]}  {what}")
+    last, *spare = grid[len(figures) :]
+    last.set(xlim=(-4, 104), xticks=[0, 50, 100], xlabel="% of copies")
+    last.grid(axis="x")
+    letter(last, f"{'abcdefghi'[len(figures)]}  {RARE} found")
+    for axes in spare:
+        axes.set_axis_off()
     handles, labels = _legend(grid)
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    grid[-1].legend(handles, labels, loc="center left")
     if all(dataset.startswith("synthetic") for dataset in datasets):
         mark_synthetic(figure, f"{rows[0]['recordings']} synthetic ECGs")
     return figure

@@ -26,8 +26,8 @@ Reader = Callable[[Sequence[Samples]], Floats]  # signals -> (R, F) scores of a 
 RESAMPLES = 1000
 KINDS = ("white", "muscle", "wander")
 DECIBELS = (0.0, 5.0, 10.0, 20.0, 30.0)
-READ = {"PR interval": "ms", "QRS duration": "ms", "QT interval": "ms", "ST level, all leads": "mV",
-        "R amplitude, all leads": "mV", "frontal axis": "degrees"}  # fmt: skip
+READ = {"PR interval": "ms", "QRS duration": "ms", "QT interval": "ms", "ST level": "mV", "R amplitude": "mV",
+        "frontal axis": "degrees"}  # fmt: skip
 
 
 def interval(values: Sequence[float], patients: Sequence[str], statistic: str = "mean", seed: int = 0) -> list[float]:
@@ -183,7 +183,7 @@ def denoising(
 
 
 def readings(recording: Recording) -> dict[str, Floats]:
-    """What is read off one recording: figure of `READ` -> values, NaN where it was not found."""
+    """What is read off one recording: figure of `READ` -> values, NaN where it was not found; ST and R of all leads."""
     from heartllm.ecg.summary import measure
 
     found = measure(recording)
@@ -196,8 +196,8 @@ def readings(recording: Recording) -> dict[str, Floats]:
         "PR interval": one(found.pr_ms),
         "QRS duration": one(found.qrs_ms),
         "QT interval": one(found.qt_ms),
-        "ST level, all leads": nothing if found.st is None else found.st,
-        "R amplitude, all leads": nothing if found.r is None else found.r,
+        "ST level": nothing if found.st is None else found.st,
+        "R amplitude": nothing if found.r is None else found.r,
         "frontal axis": one(found.axis),
     }
 
