@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heartllm.errors import DataError, UsageError
+from heartllm_eval.commands import measure_loss
 from heartllm_eval.comparison.sides import Side
 from heartllm_eval.loss import PARTS, cell_of, measure, split_drop
+from heartllm_eval.planning import RunSpec
+from heartllm_eval.runner import run
 from heartllm_eval.schema import Prediction, Request
 from heartllm_eval.scoring import Options, load_metrics
+from heartllm_eval.testing import Echo
+
+
+class Steady(Echo):
+    """One model, however often it is wrong."""
+
+    def __init__(self, wrong_every: int) -> None:
+        super().__init__(wrong_every=wrong_every)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"fingerprint": "f"}
+
 
 METRIC = load_metrics(["exact_match.strict"])
 OPTIONS = Options(resamples=400)
@@ -130,6 +146,29 @@ def test_what_cannot_be_split_is_refused() -> None:
     report = replace(home, tasks={"t": {"kind": "report"}})
     with pytest.raises(UsageError, match="one is questions, one reports"):
         measure(home, report, ("t", "t"), METRIC, OPTIONS)
+
+
+def test_the_command_prints_and_writes_what_was_measured(
+    spec: RunSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two run folders of one model and a variant, in every form of the tables."""
+    for name, wrong in (("home", 8), ("away", 2), ("variant", 4)):
+        run(replace(spec, output=tmp_path / name), lambda system, context, wrong=wrong: Steady(wrong))
+    places = [str(tmp_path / "home"), f"{tmp_path / 'away'}:invented_qa"]
+    for form in ("text", "markdown", "csv", "json", "latex"):
+        measure_loss.loss(
+            places[0], places[1], tmp_path / "data", [f"noise={tmp_path / 'variant'}"], confidence_n=200, format=form
+        )
+        told = capsys.readouterr().out
+        assert all(name in told for name in ("unseen answers", "case mix", "within", "noise"))
+        assert "37.5" in told
+        assert "25.0" in told
+    found = json.loads((tmp_path / "data" / "loss" / "invented_qa-to-invented_qa.json").read_text())
+    assert [part["name"] for part in found["parts"]] == list(PARTS)
+    assert found["variants"][0]["value"] == pytest.approx(25)
+    for cause, message in (("x=nowhere", "no such folder"), ("noise", "not CAUSE=RUN")):
+        with pytest.raises(UsageError, match=message):
+            measure_loss.loss(places[0], places[1], tmp_path / "data", [cause])
 
 
 def test_reports_lose_words_and_content() -> None:

@@ -22,12 +22,14 @@ EPILOG = """**Examples**
 
 `heartllm-eval measure loss runs/a:synthetic_a_qa runs/b:synthetic_b_qa_from_a -o data` (the drop, split by cause)
 
-`heartllm-eval data synth b --out variant --recordings 2000 --seed 1 --noise_of a` with `heartllm` for `heartllm-eval`,
-then `heartllm-eval run ... --data_root variant -o runs/b-quiet` and
-`heartllm-eval measure loss runs/a runs/b --variant "home's noise=runs/b-quiet" -o data`
+`heartllm-eval measure loss runs/a runs/b --variant noise=runs/b-quiet -o data`
+(site B drawn again with `heartllm data synth b --noise_of a`, and run: the same hearts under home's noise)
 
 `heartllm-eval measure loss runs/a runs/b --variant "leads by position=runs/b-positions" -o data`
-(a run with `--perturb channels=aVL-aVF`: what reading leads by position would cost)"""
+(a run with `--perturb channels=aVL-aVF`: what reading leads by position would cost)
+
+`heartllm-eval measure loss runs/a-reports runs/b-reports -o data`
+(of reports: the loss of every metric; words fall with style and content, clinical F1 with content)"""
 
 NOTES = (
     "Parts add up to the drop (Kitagawa's decomposition); a cell is template, attribute and right answer.",

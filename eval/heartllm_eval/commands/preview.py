@@ -67,6 +67,10 @@ def _describe(suite: Suite, requests: Sequence[Request], workspace: Workspace) -
     patients = len({request.cluster or request.id for request in requests})
     print(f"{suite.name}: {suite.caption}")
     print(f"  {len(requests):,} requests on {recordings:,} recordings of {patients:,} patients, split {suite.split}")
+    if suite.zero_shot_from:
+        print(f"  zero-shot from {', '.join(suite.zero_shot_from)}: what controls learn from")
+    if workspace.shift:
+        print(f"  perturbed: {', '.join(workspace.shift.texts)}")
     left_out = workspace.left_out.get(suite.name, 0)
     if left_out:
         print(f"  left out: {left_out:,} rows of its files, whose recordings are not in the dataset")
