@@ -156,7 +156,7 @@ def test_a_store_of_another_codec_is_refused(run: Path, tmp_path: Path) -> None:
     codec.lead_scale.mul_(2)
     save_frontend(codec, tmp_path / "other")
     write_manifest(tmp_path / "other")
-    with pytest.raises(CheckpointError, match="made by codec"):
+    with pytest.raises(CheckpointError, match="made by front-end"):
         command(
             "pretrain", *common_of(run), "--tokens", run / "tokens", "--codec", tmp_path / "other", "-o", tmp_path / "f"
         )
