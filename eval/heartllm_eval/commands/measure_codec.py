@@ -44,10 +44,10 @@ def codec(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="ptbxl, synthetic-a, ...")],
     output_path: DataOut,
     split: Annotated[str, typer.Option("--split", help="Recordings of this split.")] = "test",
-    recordings: Annotated[int, typer.Option("--recordings", "-n", min=4, help="At most so many, spread evenly.")] = 120,
+    recordings: Annotated[int, typer.Option("--recordings", "-n", min=4, help="At most so many, spread evenly.")] = 225,
     probe_steps: Annotated[
         int, typer.Option("--probe_steps", min=0, help="Steps of the probe that reads the copies; 0 for none.")
-    ] = 1000,
+    ] = 2000,
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
@@ -85,7 +85,7 @@ def codec(
     _write(folder / "readings" / f"{dataset}.csv", csv_text(table))
     if probe_steps:
         probe, truth = _probe(space, dataset, everyone, entries, probe_steps, seed)
-        rows = measures.read_by(probe, truth, rows, kept)
+        rows = measures.read_by(probe, truth, patients, rows, kept)
         _write(place, csv_text([{"dataset": dataset, **row} for row in rows]))
 
 

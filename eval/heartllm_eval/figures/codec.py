@@ -144,10 +144,9 @@ def _rates(axes: Axes, rows: Rows, value: str) -> None:
             markersize=size,
             zorder=3,
         )
-        stem = {"rmse_mv": "rmse", "correlation": "correlation"}.get(value)
-        if stem:
-            low, high = (np.array([number(row, f"{stem}_{side}") for row in mine]) for side in ("low", "high"))
-            axes.vlines(x, low, high, color=look.colour, linewidth=0.8)
+        stem = {"rmse_mv": "rmse", "probe_auc": "probe"}.get(value, value)
+        low, high = (np.array([number(row, f"{stem}_{side}") for row in mine]) for side in ("low", "high"))
+        axes.vlines(x, low, high, color=look.colour, linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks([100, 300, 1000, 3000], ["100", "300", "1,000", "3,000"])
     axes.minorticks_off()

@@ -6,6 +6,7 @@ Each function gives rows (dictionaries of plain values) for a CSV file; nothing 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ def rate_distortion(
                 "correlation_low": r_low,
                 "correlation_high": r_high,
                 "probe_auc": None,
+                "probe_low": None,
+                "probe_high": None,
                 "recordings": len(signals),
                 "patients": len(set(patients)),
             }
@@ -98,8 +101,10 @@ def rate_distortion(
     return rows
 
 
-def read_by(probe: Reader, truth: Any, rows: Sequence[Row], kept: Sequence[Sequence[Samples]]) -> list[Row]:
-    """The rows with the macro AUC of a probe on their copies.
+def read_by(
+    probe: Reader, truth: Any, patients: Sequence[str], rows: Sequence[Row], kept: Sequence[Sequence[Samples]]
+) -> list[Row]:
+    """The rows with the macro AUC of a probe on their copies, and its interval by patient.
 
     Args:
         probe: reads findings off signals; it was trained on originals and never sees a copy before.
@@ -107,7 +112,19 @@ def read_by(probe: Reader, truth: Any, rows: Sequence[Row], kept: Sequence[Seque
     """
     from heartllm.training.probe import macro_auc
 
-    return [{**row, "probe_auc": macro_auc(probe(copies), truth)} for row, copies in zip(rows, kept, strict=True)]
+    names, member = np.unique(np.asarray(patients), return_inverse=True)
+    groups = [np.flatnonzero(member == i) for i in range(len(names))]
+    rng = np.random.default_rng(0)
+    draws = [np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))]) for _ in range(300)]
+    found = []
+    for row, copies in zip(rows, kept, strict=True):
+        scores = probe(copies)
+        with warnings.catch_warnings():  # a draw in which no finding has both classes has no AUC
+            warnings.simplefilter("ignore", RuntimeWarning)
+            low, high = np.nanpercentile([macro_auc(scores[draw], truth[draw]) for draw in draws], [2.5, 97.5])
+        auc = {"probe_auc": macro_auc(scores, truth), "probe_low": float(low), "probe_high": float(high)}
+        found.append({**row, **auc})
+    return found
 
 
 def code_usage(codec: Codec, signals: Sequence[Floats], dataset: str) -> list[Row]:

@@ -79,8 +79,8 @@ def test_rate_distortion_counts_bits_and_keeps_copies_for_a_probe() -> None:
     def probe(copies: Any) -> Floats:
         return np.array([[float(copy.std() > 0.1) * place] for place, copy in zip((4, 1, 3, 2), copies, strict=True)])
 
-    read = codec_measures.read_by(probe, truth, rows, kept)
-    assert [row["probe_auc"] for row in read][2] == 1.0
+    read = codec_measures.read_by(probe, truth, ["one", "two", "three", "four"], rows, kept)
+    assert [row[name] for row in read[2:] for name in ("probe_auc", "probe_low", "probe_high")] == [1.0] * 3
     with pytest.raises(DataError, match="no recordings"):
         codec_measures.rate_distortion(ways, [], [])
 
