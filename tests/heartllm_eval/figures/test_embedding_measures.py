@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'heartllm[figures]'")
@@ -61,6 +61,7 @@ def test_lengths_of_vectors_do_not_count() -> None:
     )
 
 
+@settings(max_examples=40)
 @given(st.integers(2, 40), st.integers(0, 10_000), st.booleans())
 def test_auc_is_scikit_learns_with_ties_and_with_weights(size: int, seed: int, ties: bool) -> None:
     from sklearn.metrics import roc_auc_score

@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 
 from heartllm.errors import CheckpointError, DataError, UsageError
-from heartllm_eval.figures import embeddings, style
+from heartllm_eval.figures import embedding_measures, embeddings, style
 from heartllm_eval.figures.embedding_measures import Cloud
 from heartllm_eval.figures.embedding_vectors import POSITIONS, Shown, clouds, untrained
 
@@ -126,8 +126,21 @@ def test_a_blind_checkpoint_and_no_recordings_are_refused(make_responder: Callab
 
 
 @pytest.mark.slow
-def test_a_panel_is_measured_the_same_twice(tmp_path: Path) -> None:
+def test_umap_gives_the_same_points_twice_and_keeps_far_clouds_apart() -> None:
     pytest.importorskip("umap")
+    rng = np.random.default_rng(0)
+    names = tuple(map(str, range(40)))
+    part = Cloud(rng.normal(size=(40, 8)) + 4, rng.normal(size=(40, 8)) - 4, names, names)
+    one, two = (embedding_measures.umap_points(part, seed=3) for _ in range(2))
+    assert (one == two).all()
+    assert one.shape == (80, 2)
+    assert one.std() == pytest.approx(1.0)
+    ecg, text = one[:40], one[40:]
+    assert np.linalg.norm(ecg.mean(0) - text.mean(0)) > ecg.std() + text.std()
+
+
+def test_a_panel_is_measured_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "umap_points", lambda cloud, seed: np.concatenate([cloud.ecg, cloud.text])[:, :2])
     rng = np.random.default_rng(0)
     parts = {
         "input": Cloud(rng.normal(size=(40, 8)), rng.normal(size=(50, 8)) + 3, ("a",) * 40, ("b",) * 50),
