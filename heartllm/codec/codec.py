@@ -57,12 +57,14 @@ class Codec(nn.Module):
     """Encoder, quantiser and decoder.
 
     `lead_scale` (12,) holds the leads' deviations over the training set in mV; it is set before training.
+
+    Args:
+        latent: numbers between encoder and decoder, where they are not those of the quantiser's digits.
     """
 
     lead_scale: Tensor
 
     def __init__(self, config: CodecConfig, latent: int | None = None) -> None:
-        """Args: latent: numbers between encoder and decoder, where they are not those of the quantiser's digits."""
         super().__init__()
         self.config = config
         latent = latent or len(config.levels)

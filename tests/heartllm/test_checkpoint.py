@@ -15,6 +15,7 @@ import torch
 from heartllm.checkpoint import (
     CheckpointConfig,
     load_codec,
+    load_frontend,
     load_language,
     new_language,
     save_frontend,
@@ -24,6 +25,7 @@ from heartllm.checkpoint import (
 )
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.errors import CheckpointError, UsageError
+from heartllm.frontends.continuous import Continuous, ContinuousConfig
 from heartllm.language.generation import ResponderItem
 from heartllm.language.packing import collate, pack
 from heartllm.language.prompts import prefix_ids
@@ -67,6 +69,39 @@ def test_round_trip(tokenizer: Any, tiny_config: Any, tmp_path: Path, train: Any
     assert digest == hashlib.sha256((tmp_path / "codec.safetensors").read_bytes()).hexdigest()
     logs = sorted(path.name for path in (tmp_path / "training").iterdir())
     assert logs == ["forecasting.jsonl", "tuning.jsonl"]
+
+
+@pytest.mark.parametrize("train", ["all", "lora"])
+def test_round_trip_of_soft_tokens(tokenizer: Any, tiny_config: Any, tmp_path: Path, train: Any) -> None:
+    torch.manual_seed(0)
+    front = Continuous(ContinuousConfig(CODEC, width=5)).eval()
+    front.centre.add_(0.5)
+    config = CheckpointConfig(None, replace(tiny_config, train=train), len(tokenizer), frontend="continuous")
+    model = new_language(config, tokenizer, front=front).eval()
+    save_frontend(front, tmp_path)
+    save_language(tmp_path, model, config, {})
+    write_manifest(tmp_path)
+    responder = Responder.load(tmp_path)
+    assert responder.config == config
+    assert isinstance(responder.front, Continuous)
+    assert responder.front.config == front.config
+    assert not (tmp_path / "codec.toml").exists()
+    signal = torch.randn(1, 12, 5000)
+    assert torch.equal(responder.front.encode(signal), front.encode(signal))
+    assert model.soft is not None
+    again = responder.generator.model.soft
+    assert again is not None
+    for name, value in model.soft.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    _, before = load_frontend(tmp_path)
+    (tmp_path / "frontend.toml").write_text(
+        (tmp_path / "frontend.toml").read_text().replace("clip = 5.0", "clip = 4.0")
+    )
+    assert load_frontend(tmp_path)[1] != before  # settings that no weight shows are part of the key of stores
+    with pytest.raises(CheckpointError, match="'continuous', not the codec"):
+        load_codec(tmp_path)
+    with pytest.raises(CheckpointError, match="'continuous', not the codec"):
+        _ = responder.codec
 
 
 def test_the_hash_names_the_content(folder: Path, tokenizer: Any, tiny_config: Any, tmp_path: Path) -> None:
