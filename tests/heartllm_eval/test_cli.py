@@ -116,7 +116,7 @@ def test_score_simple_rows_without_patients(
         (["score", "none.jsonl", "-r", "a", "--metrics", "bleu"], 2, "Did you mean 'bleu."),
         (["score", "none.jsonl", "-r", "a", "--format", "xml"], 2, "csv, json or latex"),
         (["score", "none.jsonl", "-r", "a", "--kind", "poem"], 2, "qa or report"),
-        (["ls", "cats"], 2, "tasks, models or metrics"),
+        (["ls", "cats"], 2, "tasks, models, metrics or snomed"),
         (["validate", "none.toml"], 2, "no such file"),
     ],
 )

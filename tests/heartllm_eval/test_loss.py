@@ -153,7 +153,8 @@ def test_the_command_prints_and_writes_what_was_measured(
 ) -> None:
     """Two run folders of one model and a variant, in every form of the tables."""
     for name, wrong in (("home", 8), ("away", 2), ("variant", 4)):
-        run(replace(spec, output=tmp_path / name), lambda system, context, wrong=wrong: Steady(wrong))
+        model = Steady(wrong)
+        run(replace(spec, output=tmp_path / name), lambda system, context, model=model: model)  # type: ignore[misc]
     places = [str(tmp_path / "home"), f"{tmp_path / 'away'}:invented_qa"]
     for form in ("text", "markdown", "csv", "json", "latex"):
         measure_loss.loss(
