@@ -16,10 +16,8 @@ asked the same questions. The same run gives the same bytes.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import DataError, UsageError
+from heartllm_eval import frozen_arrays as arrays
 from heartllm_eval import statistics as stats
 from heartllm_eval.files import read_run
 from heartllm_eval.metrics import get_metric
@@ -42,7 +41,6 @@ _LEVELS = 4  # folders above a frozen run in which `samples/` is looked for: row
 _QUESTION = ("question_type", "attribute_type", "template_id")
 # Data that only credentialed users may hold: of a sample nothing is kept but what ECG-QA itself publishes.
 _CREDENTIALED = ("mimic",)
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "Freeze the run again: heartllm-eval freeze RUN -o FOLDER."
 
 
@@ -133,8 +131,11 @@ def find(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.rglob(MANIFEST_FILE) if (path.parent / STATISTICS_FILE).is_file())
 
 
-def read(folder: Path) -> Frozen:
+def read(folder: Path, *, only: Collection[str] | None = None) -> Frozen:
     """A frozen run, after its hashes were checked.
+
+    Args:
+        only: metrics to read; others take memory for nothing where dozens of runs stand in a table.
 
     Raises:
         UsageError: if there is none.
@@ -159,9 +160,13 @@ def read(folder: Path) -> Frozen:
     task, about = str(record["task"]), dict(record["about"])
     try:
         requests = _read_samples(samples, about)
-        metrics = [_Recorded.recorded(name, part) for name, part in record["metrics"].items()]
-        with np.load(folder / STATISTICS_FILE, allow_pickle=False) as arrays:
-            matrices = {metric.name: _unpack(arrays, metric.name) for metric in metrics}
+        metrics = [
+            _Recorded.recorded(name, part)
+            for name, part in record["metrics"].items()
+            if only is None or name.replace("-nowordnet", "") in only
+        ]
+        with np.load(folder / STATISTICS_FILE, allow_pickle=False) as held:
+            matrices = {metric.name: arrays.unpack(held, metric.name) for metric in metrics}
         systems = [
             Scored(system, {name: rows[number] for name, rows in matrices.items()})
             for number, system in enumerate(record["systems"])
@@ -262,15 +267,15 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         RUN_FILE: (dumps(frozen, indent=1) + "\n").encode(),
-        STATISTICS_FILE: _archive(
+        STATISTICS_FILE: arrays.archive(
             {
                 f"{metric.name}/{part}": array
                 for metric in metrics
-                for part, array in _pack([scored.statistics[metric.name] for scored in systems]).items()
+                for part, array in arrays.pack([scored.statistics[metric.name] for scored in systems]).items()
             }
         ),
     }
-    samples = _archive(_sample_arrays(requests, str(about["requests_hash"]), kept))
+    samples = arrays.archive(_sample_arrays(requests, str(about["requests_hash"]), kept))
     name = f"{task}-{hashlib.sha256(samples).hexdigest()[:12]}.npz"
     place = _samples_folder(folder) / name
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -292,24 +297,24 @@ def _slices(about: Mapping[str, Any], requests: Sequence[Request]) -> tuple[str,
 
 def _sample_arrays(requests: Sequence[Request], key: str, slices: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
     hashes = [hashlib.sha256(f"{key}\x1f{request.id}".encode()).digest()[:8] for request in requests]
-    arrays: dict[str, npt.NDArray[Any]] = {
+    found: dict[str, npt.NDArray[Any]] = {
         "sample": np.frombuffer(b"".join(hashes), dtype=">u8"),
-        "patient": _small(stats.number_clusters(request.cluster or request.id for request in requests)),
+        "patient": arrays.small(stats.number_clusters(request.cluster or request.id for request in requests)),
     }
     for name in slices:
         values = [request.slice(name) for request in requests]
         known = sorted(set(values))
         number = {value: index for index, value in enumerate(known)}
-        arrays[f"{name}/values"] = np.array(known or [""], dtype=np.str_)
-        arrays[f"{name}/codes"] = _small(np.array([number[value] for value in values], dtype=np.int64))
-    return arrays
+        found[f"{name}/values"] = np.array(known or [""], dtype=np.str_)
+        found[f"{name}/codes"] = arrays.small(np.array([number[value] for value in values], dtype=np.int64))
+    return found
 
 
 def _read_samples(path: Path, about: Mapping[str, Any]) -> tuple[Request, ...]:
-    with np.load(path, allow_pickle=False) as arrays:
-        hashes, patients = arrays["sample"], arrays["patient"]
-        names = [key.removesuffix("/codes") for key in arrays.files if key.endswith("/codes")]
-        columns = {name: arrays[f"{name}/values"][arrays[f"{name}/codes"]].tolist() for name in names}
+    with np.load(path, allow_pickle=False) as held:
+        hashes, patients = held["sample"], held["patient"]
+        names = [key.removesuffix("/codes") for key in held.files if key.endswith("/codes")]
+        columns = {name: held[f"{name}/values"][held[f"{name}/codes"]].tolist() for name in names}
     fields = {name: columns.pop(name, [""] * len(hashes)) for name in _QUESTION}
     return tuple(
         Request(
@@ -329,38 +334,6 @@ def _read_samples(path: Path, about: Mapping[str, Any]) -> tuple[Request, ...]:
 
 def _unless_unknown(value: str) -> str:
     return "" if value == "unknown" else value
-
-
-def _pack(systems: Sequence[Array]) -> dict[str, npt.NDArray[Any]]:
-    """Statistics (samples, k) of each system as the distinct numbers and where they stand, column after column."""
-    rows = np.stack(systems).transpose(0, 2, 1)
-    values, codes = np.unique(rows, return_inverse=True)
-    return {"values": values, "codes": _small(codes.reshape(rows.shape))}
-
-
-def _unpack(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> Array:
-    """The statistics (systems, samples, k) of a metric."""
-    codes = arrays[f"{key}/codes"].transpose(0, 2, 1)
-    found: Array = np.ascontiguousarray(arrays[f"{key}/values"][codes], dtype=np.float64)
-    return found
-
-
-def _small(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    top = int(numbers.max(initial=0))
-    return np.ascontiguousarray(numbers.astype(np.min_scalar_type(top)))
-
-
-def _archive(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The arrays as .npz, without dates, so that the same numbers are the same bytes."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, array in arrays.items():
-            part = io.BytesIO()
-            np.lib.format.write_array(part, array, version=(1, 0), allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
-            info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o600 << 16
-            archive.writestr(info, part.getvalue(), compresslevel=9)
-    return stream.getvalue()
 
 
 def _samples_folder(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from heartllm.errors import DataError, HeartLLMError, UsageError
-from heartllm_eval import cli, frozen
+from heartllm_eval import cli, frozen, frozen_arrays
 from heartllm_eval.models.controls import Majority
 from heartllm_eval.planning import RunSpec
 from heartllm_eval.records import read_record
@@ -60,6 +60,8 @@ def test_the_numbers_are_those_of_the_run(make: Make, tmp_path: Path) -> None:
     record: RunRecord = read_record(make())
     (folder,) = frozen.freeze(tmp_path / "run", tmp_path / "frozen")
     found = frozen.figures(frozen.read(folder), options=FEW)
+    some = frozen.read(folder, only={"jaccard.strict"})
+    assert [metric.name for metric in some.metrics] == ["jaccard.strict"]
     assert len(found.figures) == len(record.figures) > 100
     assert all(same(ours, theirs) for ours, theirs in zip(found.figures, record.figures, strict=True))
     corrected = correct_for_many(found.differences)
@@ -167,9 +169,9 @@ def test_a_system_that_was_not_run(make: Make, tmp_path: Path) -> None:
 def test_packing_keeps_every_number() -> None:
     generator = np.random.default_rng(0)
     for rows in (generator.normal(size=(300, 4)), generator.integers(0, 9, (50, 7)) * 1.0, np.zeros((0, 3))):
-        packed = frozen._pack([rows, 2 * rows])
+        packed = frozen_arrays.pack([rows, 2 * rows])
         arrays = {f"m/{name}": array for name, array in packed.items()}
-        found = frozen._unpack(arrays, "m")
+        found = frozen_arrays.unpack(arrays, "m")
         assert np.array_equal(found, np.stack([rows, 2 * rows]))
 
 

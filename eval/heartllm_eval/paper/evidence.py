@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +105,10 @@ class Block:
 
 
 class Runs:
-    """The frozen runs below a folder: ROOT/<row>/seed-<k>/<suite>; each is read once."""
+    """The frozen runs below a folder: ROOT/<row>/seed-<k>/<suite>."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read = cache(frozen.read)
 
     def seeds(self, row: str, suite: str) -> list[int]:
         """The seeds of which there is a frozen run."""
@@ -121,13 +119,13 @@ class Runs:
                 found.append(int(number))
         return sorted(found)
 
-    def read(self, row: str, seed: int, suite: str) -> Frozen:
-        """One frozen run.
+    def read(self, row: str, seed: int, suite: str, only: Collection[str] | None = None) -> Frozen:
+        """One frozen run, with these metrics only.
 
         Raises:
             UsageError: if there is none. DataError: if it was changed.
         """
-        return self._read(self.root / row / f"seed-{seed}" / suite)
+        return frozen.read(self.root / row / f"seed-{seed}" / suite, only=only)
 
     def training(self, row: str, seed: int, regime: str) -> dict[str, Any]:
         """What the driver wrote of a training; empty where it is not known."""
@@ -140,10 +138,13 @@ class Runs:
             raise DataError(f"cannot be read ({error})", where=path, remedy="Train the row again.") from None
 
 
-def collect(runs: Runs, rows: Sequence[Row], suite: str, *, missing: bool = True) -> tuple[list[Group], list[Frozen]]:
+def collect(
+    runs: Runs, rows: Sequence[Row], suite: str, metrics: Collection[str] | None = None, *, missing: bool = True
+) -> tuple[list[Group], list[Frozen]]:
     """The groups of a suite, the main row (the first) first, then its controls; and the runs behind them.
 
     Args:
+        metrics: that are needed.
         missing: leave out rows that were not run; otherwise refuse them.
 
     Raises:
@@ -162,7 +163,7 @@ def collect(runs: Runs, rows: Sequence[Row], suite: str, *, missing: bool = True
                 where=runs.root / row.name,
                 remedy=f"Run it: heartllm-eval paper PLAN --only {row.name}.",
             )
-        read = {seed: runs.read(row.name, seed, suite) for seed in seeds}
+        read = {seed: runs.read(row.name, seed, suite, metrics) for seed in seeds}
         held += read.values()
         groups.append(Group(row.name, row.label, {seed: part.system("model") for seed, part in read.items()}))
         for seed, part in read.items():
@@ -248,7 +249,8 @@ def measure(
         UsageError: as `collect`, and for a metric that the runs do not have.
     """
     options = options or Options()
-    groups, held = collect(runs, rows, suite, missing=not complete)
+    families = {column.metric.partition("/")[0] for column in columns}
+    groups, held = collect(runs, rows, suite, families, missing=not complete)
     if not groups:
         return None
     first = held[0]
@@ -280,8 +282,7 @@ def measure(
                 if main is not None and group is not main:
                     gaps[group.name, column.name] = scorer.gap(main, group)
     absent = tuple(row.label for row in rows if row.name not in {group.name for group in groups})
-    used = dict.fromkeys(column.metric.partition("/")[0] for column in columns)
-    signatures = {name: sign for name, sign in first.signatures.items() if name.replace("-nowordnet", "") in used}
+    signatures = {name: sign for name, sign in first.signatures.items() if name.replace("-nowordnet", "") in families}
     return Block(suite, first.about, tuple(groups), cells, gaps, absent, signatures, options.resamples)
 
 
@@ -292,7 +293,7 @@ def _figure(name: str, known: Mapping[str, Any], run: Frozen) -> str:
         raise UsageError(
             f"the runs were not scored with {name!r}",
             where=run.folder,
-            remedy=f"They have: {', '.join(known)}. Score the run with it, and freeze it again.",
+            remedy=f"They have: {', '.join(run.signatures)}. Score the run with it, and freeze it again.",
         )
     return found
 

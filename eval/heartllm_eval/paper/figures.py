@@ -67,6 +67,42 @@ def _ood(place: Path) -> Drawn:
     return module.draw_ood(measured), import_module("heartllm_eval.ood").rows([measured])
 
 
+def _attention(draw: str) -> Callable[[Path], Drawn]:
+    def drawn(place: Path) -> Drawn:
+        module = _module("attention")
+        examples, _ = _module("attention_data").read_examples(place)
+        return getattr(module, draw)(examples), module.rows(examples)
+
+    return drawn
+
+
+def _coverage(place: Path) -> Drawn:
+    maps, rows = _module("attention_maps"), _module("style").read_csv(place)
+    there = {row["method"] for row in rows}
+    names = {maps.BEATS: "occlusion", maps.ATTENTION: "attention", maps.SHUFFLED: "attention, shuffled ECG"}
+    shown = {method: label for method, label in names.items() if method in there}
+    return _module("attention").draw_coverage(rows, shown), rows
+
+
+def _codec(name: str) -> Callable[[Path], Drawn]:
+    def drawn(place: Path) -> Drawn:
+        figure, rows = _module("codec").drawn(name, place)
+        return figure, rows
+
+    return drawn
+
+
+def _curve(draw: str) -> Callable[[Path], Drawn]:
+    def drawn(place: Path) -> Drawn:
+        module, scores = _module("curves"), _module("scores").read_scores(place)
+        return getattr(module, draw)(scores, synthetic=place.stem.endswith("_synthetic")), module.rows(scores)
+
+    return drawn
+
+
+_LOOK, _NOISE = "heartllm-eval measure attention", "heartllm-eval measure denoising"
+_CODEC, _CURVE = "heartllm-eval measure codec", "heartllm-eval measure curve"
+
 FIGURES: tuple[Entry, ...] = (
     Entry(
         "figure1_embeddings",
@@ -82,7 +118,56 @@ FIGURES: tuple[Entry, ...] = (
         "heartllm-eval measure framework",
         _framework,
     ),
+    Entry(
+        "figure4ab_attention",
+        "Figure 4 a-b. Attention and occlusion over the ECG",
+        "attention/examples.json",
+        _LOOK,
+        _attention("draw_attention"),
+    ),
+    Entry(
+        "figure4ab_lead_groups",
+        "Figure 4 a-b, by lead group",
+        "attention/examples.json",
+        _LOOK,
+        _attention("draw_lead_groups"),
+    ),
+    Entry("attention_coverage", "How much of a known finding they cover", "attention/summary.csv", _LOOK, _coverage),
+    Entry(
+        "figure4c_reconstruction",
+        "Figure 4 c. Reconstruction from codes, with and without noise",
+        "codec/reconstruction.csv",
+        _NOISE,
+        _codec("reconstruction"),
+    ),
+    Entry("denoising", "SNR in against SNR out", "codec/denoising.csv", _NOISE, _codec("denoising")),
+    Entry(
+        "rate_distortion",
+        "Rate against distortion and a probe's AUC",
+        "codec/rate_distortion",
+        _CODEC,
+        _codec("rate_distortion"),
+    ),
+    Entry("code_usage", "How often each code is used", "codec/code_usage", _CODEC, _codec("code_usage")),
+    Entry("readings", "What is read off the copies", "codec/readings", _CODEC, _codec("readings")),
+    Entry(
+        "readings_noise",
+        "What is read off copies of noisy ECGs",
+        "codec/readings_noise.csv",
+        _NOISE,
+        _codec("readings_noise"),
+    ),
     Entry("ood", "Out of distribution: noise, gain, rates, leads", "ood", "heartllm-eval measure shift", _ood),
+    Entry("learning", "Learning curves", "learning.csv", _CURVE, _curve("draw_learning")),
+    Entry(
+        "learning_synthetic",
+        "Learning curves, synthetic",
+        "learning_synthetic.csv",
+        _CURVE,
+        _curve("draw_learning"),
+    ),
+    Entry("scaling_synthetic", "Scaling, synthetic", "scaling_synthetic.csv", _CURVE, _curve("draw_scaling")),
+    Entry("scaling", "Scaling with the size of the language model", "scaling.csv", _CURVE, _curve("draw_scaling")),
 )
 
 
