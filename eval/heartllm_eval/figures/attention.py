@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 PANELS = (
     (ATTENTION, "attention", style.BLUE),
-    (BEATS, "occlusion: loss of log likelihood", style.VERMILION),
+    (BEATS, "occlusion: log likelihood lost", style.VERMILION),
     (SHUFFLED, "control: attention, shuffled ECG", style.GREY),
 )
 SHOWN_LEADS = ("II", "V1", "V5")
@@ -89,7 +89,10 @@ def draw_attention(examples: Sequence[Example]) -> Figure:
             _paper(axes, example, SHOWN_LEADS, PAPER)
             shade(axes, np.array(example.maps[method]), colour, _seconds(example), PAPER)
             _mark(axes, example, PAPER)
-            axes.set_title(title, loc="left", fontsize=style.FONT, pad=2, color=colour if row < 2 else style.INK)
+            darkest = float(np.percentile(example.maps[method], LOUDEST))
+            size = f"{darkest:.2g} nats" if method == BEATS else f"{100 * darkest:.2g} %"
+            told = f"{title} (darkest: {size})"
+            axes.set_title(told, loc="left", fontsize=style.FONT, pad=2, color=colour if row < 2 else style.INK)
         _head(columns[0][column], name, example)
         _foot(columns[-1][column], example, PAPER)
     return figure
