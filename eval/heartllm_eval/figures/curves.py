@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import DataError
-from heartllm_eval.figures.scores import Score, ordered, read_scores, seeds_of, whisker
+from heartllm_eval.figures.scores import Score, ordered, seeds_of, whisker
 from heartllm_eval.figures.style import COLUMN, GREY, PAGE, SYSTEMS, in_style, letter, look, mark_synthetic, new_figure
 
 if TYPE_CHECKING:
@@ -35,23 +34,6 @@ def draw_learning(scores: Sequence[Score], *, unit: str = "score, %", synthetic:
 def draw_scaling(scores: Sequence[Score], *, unit: str = "score, %", synthetic: bool = False) -> Figure:
     """Score against the parameters of the language model, a panel a metric; see `draw_curves`."""
     return draw_curves(scores, "parameters of the language model", unit, synthetic=synthetic)
-
-
-DRAWN = {"learning": draw_learning, "scaling": draw_scaling}
-
-
-def draw_file(path: Path) -> tuple[Figure, list[dict[str, Any]]]:
-    """The figure and CSV rows of a data file: learning.csv, learning_synthetic.csv, scaling.csv, ...
-
-    Raises:
-        DataError: where it holds no scores, or its name is that of no curve.
-    """
-    kind, _, made = path.stem.partition("_")
-    if kind not in DRAWN:
-        known = ", ".join(f"{name}.csv" for name in DRAWN)
-        raise DataError("is no curve's name", where=path, remedy=f"Call it {known}, or the like with _synthetic.")
-    scores = read_scores(path)
-    return DRAWN[kind](scores, synthetic=made == "synthetic"), rows(scores)
 
 
 @in_style

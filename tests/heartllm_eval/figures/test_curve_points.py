@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-pytest.importorskip("matplotlib")
-
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import UsageError
 from heartllm_eval import frozen
-from heartllm_eval.figures import curves, style
 from heartllm_eval.figures.curve_points import merge, points
 from heartllm_eval.figures.scores import Score, read_scores
 from heartllm_eval.models.controls import Majority
@@ -91,16 +88,6 @@ def test_systems_are_added_to_a_file_and_replaced_in_it(tmp_path: Path) -> None:
         ("HeartLLM", "verify", 10, 3.0),
         ("HeartLLM", "verify", 20, 4.0),
     }
-
-
-def test_a_files_name_says_which_curve_it_is(tmp_path: Path) -> None:
-    for name, along, synthetic in (("learning", "training ECGs", False), ("scaling_synthetic", "parameters", True)):
-        figure, rows = curves.draw_file(merge(tmp_path / f"{name}.csv", [Score("HeartLLM", "verify", 1.0, at=10)]))
-        assert along in figure.axes[0].get_xlabel()
-        assert (figure.get_supxlabel() == style.SYNTHETIC) is synthetic
-        assert len(rows) == 1
-    with pytest.raises(DataError, match="no curve's name"):
-        curves.draw_file(tmp_path / "other.csv")
 
 
 def test_the_command(make: Make, tmp_path: Path) -> None:
