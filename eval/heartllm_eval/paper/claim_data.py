@@ -91,7 +91,8 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
         if row is None:
             found += _missing(f"coverage by {method}", "heartllm-eval measure attention")
             continue
-        state = _against_level(row, float(row["chance"]))
+        # That the answer depends on the finding says nothing of attention; it is what attention is held against.
+        state = _against_level(row, float(row["chance"])) if method == LOOK else "note"
         chance = f"chance {float(row['chance']):.3f}"
         text = f"the top 20 % of windows by {method} cover {_value(row, 3)} of the finding; {chance}"
         found.append(_finding(state, text, where))

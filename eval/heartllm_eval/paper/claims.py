@@ -22,7 +22,7 @@ from heartllm_eval.paper.plan import Plan
 from heartllm_eval.paper.tables import Made, gap_text
 from heartllm_eval.rendering import markdown_text
 
-State = Literal["for", "against", "open", "missing"]
+State = Literal["for", "against", "open", "missing", "note"]  # a note counts for nothing
 MARGIN = 2.0  # points: what codes may lose against soft tokens and still be said to read as well
 _DECISIVE = ("verify", "choose", "query", "BLEU-4", "METEOR", "ROUGE-L", "clinical F1")
 
@@ -52,7 +52,7 @@ class Claim:
     @property
     def verdict(self) -> str:
         """By the rule in the module's docstring."""
-        states = {finding.state for finding in self.findings}
+        states = {finding.state for finding in self.findings} - {"note"}
         if "against" in states:
             return "does not hold here"
         if states <= {"missing"}:
@@ -139,9 +139,11 @@ def judge(plan: Plan, made: Mapping[str, Made], folder: Path) -> list[Claim]:
             "In UMAP, TEST and Time-LLM keep ECG and text apart, CLIP mixes them partly, HeartLLM shares one space, "
             "without "
             "contrastive pairs.",
-            "A linear probe tells the modalities apart in HeartLLM's space as easily as in the others' (AUC 1; 0.5 "
-            "where they "
-            "are mixed); or it mixes them no better than the same model untrained.",
+            "A linear probe tells the modalities apart in HeartLLM's space (AUC above 0.99; 0.5 where they are mixed; "
+            "below "
+            "0.9 speaks for the claim), or as easily as in the others'; or HeartLLM mixes them no better than the "
+            "same model "
+            "untrained.",
             data.mixing(folder),
         ),
         Claim(
