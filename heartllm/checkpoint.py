@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.config import dumps, load, read_toml, to_dict
-from heartllm.errors import CheckpointError
+from heartllm.errors import CheckpointError, UsageError
 from heartllm.frontends import build
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
@@ -259,6 +259,26 @@ def load_text_side(folder: Path) -> TextSide:
     """The language model of a checkpoint (normally a blind one) as a reader of text; the checkpoint is verified."""
     fingerprint = verify(folder)
     return TextSide(load_language(folder)[0], fingerprint)
+
+
+def begin_as(model: ECGLanguageModel, folder: Path) -> None:
+    """Gives a tiny model the layers and text rows of the checkpoint in `folder`; its ECG rows stay as they are.
+
+    Raises:
+        UsageError: if that model has another shape.
+    """
+    source, config = load_language(folder)
+    if (
+        config.language.backbone != "tiny"
+        or config.language.tiny != model.config.tiny
+        or config.language.train != "all"
+    ):
+        raise UsageError(
+            "has a language model of another shape than the recipe's [language.tiny]",
+            where=folder,
+            remedy="Train the text model with the same recipe: `heartllm tune --blind`.",
+        )
+    model.backbone.load_state_dict(source.backbone.state_dict())
 
 
 def new_language(

@@ -60,6 +60,12 @@ def _device(name: str) -> str | None:
     return None if name == "cpu" else name
 
 
+BeginAs = Annotated[
+    Path | None,
+    typer.Option("--text", help="Begin as the language model of this checkpoint (a blind control), not from nothing."),
+]
+
+
 def _threads(threads: int | None) -> None:
     import torch
 
@@ -128,6 +134,7 @@ def pretrain(
     out: Out,
     data_root: DataRoot = None,
     recipe: RecipeName = "tiny",
+    text: BeginAs = None,
     device: Device = "cpu",
 ) -> None:
     """Teach the language model to forecast ECG codes. Soft tokens are not forecast, only read.
@@ -138,7 +145,7 @@ def pretrain(
     from heartllm.recipe import load_recipe
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    language_stage("forecasting", load_recipe(recipe), codec, tokens, opened, out, device=_device(device))
+    language_stage("forecasting", load_recipe(recipe), codec, tokens, opened, out, text=text, device=_device(device))
 
 
 @app.command()
@@ -151,6 +158,7 @@ def tune(
     out: Out,
     data_root: DataRoot = None,
     recipe: RecipeName = "tiny",
+    text: BeginAs = None,
     blind: Annotated[bool, typer.Option("--blind", help="Train without ECGs: the control every result needs.")] = False,
     device: Device = "cpu",
 ) -> None:
@@ -163,7 +171,7 @@ def tune(
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
     where = _device(device)
-    language_stage("tuning", load_recipe(recipe), start, tokens, opened, out, blind=blind, device=where)
+    language_stage("tuning", load_recipe(recipe), start, tokens, opened, out, text=text, blind=blind, device=where)
 
 
 @app.command()
@@ -217,7 +225,8 @@ def gap(
 
     Example: heartllm gap -d ptbxl -c runs/checkpoint --tokens runs/tokens --data_root data
     """
-    from heartllm.pipeline import find_dataset, gap_stage
+    from heartllm.measuring import gap_stage
+    from heartllm.pipeline import find_dataset
 
     _threads(threads)
     opened = find_dataset(dataset, data_root or [])
@@ -240,7 +249,8 @@ def codec_report(
 
     Example: heartllm codec-report -d ptbxl --codec runs/tokenizer --data_root data
     """
-    from heartllm.pipeline import codec_report_stage, find_dataset
+    from heartllm.measuring import codec_report_stage
+    from heartllm.pipeline import find_dataset
 
     _threads(1)
     codec_report_stage(find_dataset(dataset, data_root or []), codec, split=split, most=recordings, out=out)

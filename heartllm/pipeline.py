@@ -9,20 +9,19 @@ import json
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from heartllm.checkpoint import (
     CheckpointConfig,
-    load_codec,
+    begin_as,
     load_frontend,
     load_language,
     load_text_side,
@@ -32,26 +31,22 @@ from heartllm.checkpoint import (
     verify,
     write_manifest,
 )
-from heartllm.codec.report import codec_stage_report
-from heartllm.codec.store import TokenStore, fingerprint
+from heartllm.codec.store import fingerprint
 from heartllm.config import dumps
 from heartllm.data import answers
 from heartllm.data.dataset import DATA_VARIABLE, FOLDERS, Dataset, open_dataset
 from heartllm.data.dataset_check import BadRecords, read_all
-from heartllm.data.questions import QuestionBuilder
-from heartllm.data.records import Entry, Question
-from heartllm.data.tabular import patient_features
 from heartllm.ecg.recording import Recording
 from heartllm.errors import UsageError
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
 from heartllm.frontends.tokenise import write_store
 from heartllm.language.model import ECGLanguageModel, choose_trained
-from heartllm.language.vocabulary import train_text_tokenizer
-from heartllm.recipe import QuestionSettings, Recipe
-from heartllm.training.examples import Examples, example_fingerprint, write_examples
+from heartllm.language.vocabulary import load_text_tokenizer
+from heartllm.recipe import Recipe
 from heartllm.training.language import train_language
 from heartllm.training.tokenizer import Waveforms, cache_waveforms
+from heartllm.workshop import Workshop
 
 Say = Callable[[str], object]
 
@@ -183,92 +178,6 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def questions_of(entries: Sequence[Entry], settings: QuestionSettings, split: str) -> dict[str, list[Question]]:
-    """Drawn questions by record id: several draws for training, one in template wording for validation."""
-    builder = partial(QuestionBuilder, min_positives=settings.min_positives, no_per_yes=settings.no_per_yes)
-    everything, verify = builder(), builder(templates=[1])
-    draws = [everything] if split != "train" else [everything] * settings.draws + [verify] * settings.verify_draws
-    found: dict[str, list[Question]] = {}
-    for number, source in enumerate(draws):
-        paraphrase = number % 2 == 1
-        for question in source.draw(entries, per_cell=settings.per_cell, seed=1000 + number, paraphrase=paraphrase):
-            found.setdefault(question.ecg_id[0], []).append(question)
-    return found
-
-
-def corpus(entries: Iterable[Entry], questions: Mapping[str, Sequence[Question]]) -> Iterator[str]:
-    """What a text tokenizer should know: questions, answers, reports, patient features."""
-    from heartllm.language.prompts import ANSWER, QUESTION, REPORT, answer_text
-
-    for entry in entries:
-        yield patient_features(entry) + "\n"
-        if entry.report:
-            yield f"{REPORT} {entry.report}"
-        for question in questions.get(entry.record_id, ()):
-            yield f"{QUESTION}{question.question}{ANSWER} {answer_text(question.answer)}"
-
-
-class Workshop:
-    """Token stores, questions and examples of the datasets a language model is trained on."""
-
-    def __init__(self, recipe: Recipe, tokens: Path, datasets: Sequence[Dataset], codec_hash: str) -> None:
-        self.recipe, self.datasets = recipe, list(datasets)
-        self.stores: dict[str, list[TokenStore]] = {
-            split: [TokenStore.open(tokens / dataset.name / split, codec_hash) for dataset in datasets]
-            for split in ("train", "valid")
-        }
-        self.entries = {split: [dataset.entries(split) for dataset in datasets] for split in self.stores}
-        self.questions = {
-            split: [questions_of(entries, recipe.questions, split) for entries in self.entries[split]]
-            for split in self.stores
-        }
-
-    def data_hashes(self) -> tuple[str, ...]:
-        return tuple(f"{store.manifest['dataset']}:{store.manifest['data']}" for store in self.stores["train"])
-
-    def answers(self) -> Mapping[str, int]:
-        """How often each answer is given in training: what an evaluation takes as seen."""
-        return answers.count_answers(one for part in self.questions["train"] for some in part.values() for one in some)
-
-    def text_tokenizer(self) -> Any:
-        """A BPE tokenizer of the training texts."""
-        pairs = zip(self.entries["train"], self.questions["train"], strict=True)
-        return train_text_tokenizer(
-            (text for entries, questions in pairs for text in corpus(entries, questions)),
-            self.recipe.language.tiny.vocabulary,
-        )
-
-    def examples(self, model: ECGLanguageModel, out: Path) -> tuple[Examples, Examples]:
-        """The example files of both splits, written if they are not there yet."""
-        settings, opened = self.recipe.questions, list[Examples]()
-        repeats = [self.recipe.repeats().get(dataset.name, 1) for dataset in self.datasets]
-        names: list[str] | None = None
-        for split, stores in self.stores.items():
-            folder = out / split
-            mark = example_fingerprint(stores, model.vocabulary, [settings, repeats])
-            if not (folder / "manifest.json").exists():
-                write_examples(
-                    folder,
-                    [
-                        (i, s, e, q)
-                        for i, (s, e, q) in enumerate(
-                            zip(stores, self.entries[split], self.questions[split], strict=True)
-                        )
-                    ],
-                    model.vocabulary,
-                    mark=mark,
-                    minimum=settings.min_findings,
-                    features=settings.features,
-                    ask=settings.ask,
-                    reports=(settings.report_copies if split == "train" else 1) if settings.reports else 0,
-                    names=names,
-                    repeat=dict(enumerate(repeats)) if split == "train" else None,
-                )
-            opened.append(Examples(folder, stores, model.vocabulary, mark))
-            names = opened[0].names
-        return opened[0], opened[1]
-
-
 def language_stage(
     stage: str,
     recipe: Recipe,
@@ -277,11 +186,16 @@ def language_stage(
     datasets: Sequence[Dataset],
     out: Path,
     *,
+    text: Path | None = None,
     blind: bool = False,
     device: str | None = None,
     say: Say = print,
 ) -> None:
-    """Runs "forecasting" or "tuning" from `start` (a front-end, or a model after forecasting) into `out`."""
+    """Runs "forecasting" or "tuning" from `start` (a front-end, or a model after forecasting) into `out`.
+
+    Args:
+        text: a checkpoint whose language model a tiny one begins as, its text tokenizer and all (a blind control).
+    """
     if (out / "manifest.json").exists():
         verify(out)
         say(f"{out}: the checkpoint is there already")
@@ -303,26 +217,13 @@ def language_stage(
             drawing=replace(settings.drawing, blind=True),
             weights=replace(settings.weights, forecast=0.0, reading=0.0, matching=0.0),
         )
-    # A tiny model starts from nothing: forecasting trains it whole, whatever tuning will train.
-    how = "all" if stage == "forecasting" and recipe.language.backbone == "tiny" else recipe.language.train
     if (start / "checkpoint.toml").exists():
-        model, config = load_language(start)
-        if config.language.train == "all" != how:
-            model.config = replace(config.language, train=how)
-            choose_trained(model)
-        config = replace(config, language=model.config)
+        if text is not None:
+            remedy = "Give --text to the stage that makes the language model: the first one."
+            raise UsageError(f"{start} has its language model already", where="--text", remedy=remedy)
+        model, config = _continued(start, _trained(stage, recipe))
     else:
-        if recipe.language.backbone == "tiny":
-            tokenizer = shop.text_tokenizer()
-            rows = len(tokenizer)
-        else:
-            from transformers import AutoConfig, AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(recipe.language.backbone, trust_remote_code=False)
-            rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
-        codec = front.config if isinstance(front, FSQCodes) else None
-        config = CheckpointConfig(codec, replace(recipe.language, train=how), text_rows=rows, frontend=front.kind)
-        model = new_language(config, tokenizer, settings.loop.seed, front)
+        model, config = _begun(recipe, front, shop, text, _trained(stage, recipe), settings.loop.seed)
     config = replace(
         config,
         stage=stage,
@@ -334,7 +235,7 @@ def language_stage(
     train, valid = shop.examples(model, out / "examples")
     counts = f"{len(train)} ECGs, {len(train.pairs)} questions and reports, {len(train.names)} findings"
     say(f"{stage}: {counts}; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters train")
-    mark = fingerprint([codec_hash, dumps(config), verify(start)])
+    mark = fingerprint([codec_hash, dumps(config), verify(start), *([verify(text)] if text is not None else [])])
     log = train_language(model, settings, train, valid, out / "run", title=stage, mark=mark)
     logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
     save_language(out, model, config, {**logs, stage: log})
@@ -346,53 +247,47 @@ def language_stage(
     write_manifest(out)
 
 
-def gap_stage(
-    dataset: Dataset,
-    checkpoint: Path,
-    tokens: Path,
-    *,
-    split: str = "test",
-    with_waveforms: bool = True,
-    steps: int = 3000,
-    say: Say = print,
-) -> str:
-    """Measures the reading gap of a checkpoint on one split and returns it as Markdown."""
-    from heartllm.responder import Responder
-    from heartllm.training.gap import measure_gap
-    from heartllm.training.probe import ProbeSettings
-
-    responder = Responder.load(checkpoint)
-    with tempfile.TemporaryDirectory() as scratch:
-        splits: dict[str, tuple[TokenStore, Sequence[Entry], Waveforms | None]] = {}
-        for name in ("train", "valid", split):
-            store = TokenStore.open(tokens / dataset.name / name, responder.codec_hash)
-            entries = [entry for entry in dataset.entries(name) if entry.record_id in store.rows]
-            waveforms = None
-            if with_waveforms:
-                recordings = (recording for _, recording in read_all(dataset, entries, nan_policy="interpolate"))
-                waveforms = cache_waveforms(recordings, len(entries), Path(scratch) / f"{name}.npy")
-            splits[name] = (store, entries, waveforms)
-        gap = measure_gap(
-            responder.front,
-            responder.generator,
-            splits,
-            split=split,
-            features=responder.config.features,
-            settings=ProbeSettings(steps=steps),
-            say=say,
-        )
-    return gap.to_markdown(f"{dataset.name} {split}")
+def _trained(stage: str, recipe: Recipe) -> Literal["all", "lora", "lora+norms"]:
+    """What trains: a tiny model starts from nothing, so its first stage trains it whole, whatever tuning will train."""
+    return "all" if stage == "forecasting" and recipe.language.backbone == "tiny" else recipe.language.train
 
 
-def codec_report_stage(
-    dataset: Dataset, codec_folder: Path, *, split: str, most: int | None = None, out: Path | None = None
-) -> None:
-    """Prints what a codec keeps of one split's recordings, and writes it into `out` if asked."""
-    codec, codec_hash = load_codec(codec_folder)
-    entries = dataset.entries(split)[:most]
-    recordings = (recording for _, recording in read_all(dataset, entries, nan_policy="interpolate"))
-    about = {"codec": codec_hash[:12], "recordings": f"{dataset.name} {split}"}
-    codec_stage_report(codec, recordings, title=f"Codec on {dataset.name}, {split} split", about=about, out=out)
+def _continued(start: Path, how: Literal["all", "lora", "lora+norms"]) -> tuple[ECGLanguageModel, CheckpointConfig]:
+    """The language model of a checkpoint, wrapped in LoRA where it trained whole and `how` says otherwise."""
+    model, config = load_language(start)
+    if config.language.train == "all" != how:
+        model.config = replace(config.language, train=how)
+        choose_trained(model)
+    return model, replace(config, language=model.config)
+
+
+def _begun(
+    recipe: Recipe,
+    front: FrontEnd,
+    shop: Workshop,
+    text: Path | None,
+    how: Literal["all", "lora", "lora+norms"],
+    seed: int,
+) -> tuple[ECGLanguageModel, CheckpointConfig]:
+    """A language model with new rows for a front-end: a tiny one from nothing or as `text`, or a pretrained one."""
+    if recipe.language.backbone == "tiny":
+        tokenizer = shop.text_tokenizer() if text is None else load_text_tokenizer(text / "text")
+        rows = len(tokenizer)
+    else:
+        from transformers import AutoConfig, AutoTokenizer
+
+        if text is not None:
+            remedy = "Name it as language.backbone instead, or leave --text out."
+            raise UsageError("a pretrained backbone does not begin as another model", where="--text", remedy=remedy)
+        tokenizer = AutoTokenizer.from_pretrained(recipe.language.backbone, trust_remote_code=False)
+        rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
+    codec = front.config if isinstance(front, FSQCodes) else None
+    config = CheckpointConfig(codec, replace(recipe.language, train=how), text_rows=rows, frontend=front.kind)
+    model = new_language(config, tokenizer, seed, front)
+    if text is not None:
+        verify(text)
+        begin_as(model, text)
+    return model, config
 
 
 def _read_log(path: Path) -> list[Any]:

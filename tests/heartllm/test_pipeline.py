@@ -11,8 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
 from typer.testing import CliRunner, Result
 
+from heartllm.checkpoint import load_language
 from heartllm.cli import app
 from heartllm.data.answers import FILE, read_answers
 from heartllm.errors import CheckpointError, DataError, UsageError
@@ -204,3 +206,25 @@ def test_a_missing_record_is_one_line(run: Path, tmp_path: Path) -> None:
         command("ask", "--checkpoint", run / "checkpoint", "--record", tmp_path / "nothing-here", "Is it there?")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         command("ask", "--checkpoint", tmp_path, "--record", record_of(run), "Is it there?")
+
+
+def test_a_model_begins_as_another_ones_text_model(run: Path, tmp_path: Path) -> None:
+    still = tmp_path / "still.toml"
+    still.write_text(
+        RECIPE.replace("evaluate_every = 2\n", "evaluate_every = 2\nlearning_rate = 1e-12\nweight_decay = 0.0\n"),
+        "utf-8",
+    )
+    common = (*common_of(run)[:-1], still, "--tokens", run / "tokens")
+    command("tune", *common, "--from", run / "tokenizer", "--text", run / "checkpoint", "-o", tmp_path / "begun")
+    before, begun = (load_language(folder)[0] for folder in (run / "checkpoint", tmp_path / "begun"))
+    for (name, a), (_, b) in zip(before.backbone.named_parameters(), begun.backbone.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+    assert not torch.equal(before.rows(), begun.rows())  # the ECG's rows are new
+    assert (begun.vocabulary.text("sinus rhythm")) == before.vocabulary.text("sinus rhythm")
+
+    words = ("tune", *common, "--from", run / "forecast", "--text", run / "checkpoint", "-o", tmp_path / "no")
+    with pytest.raises(UsageError, match="has its language model already"):
+        command(*words)
+    still.write_text(RECIPE.replace("hidden = 32", "hidden = 16"), "utf-8")
+    with pytest.raises(UsageError, match="another shape"):
+        command("tune", *common, "--from", run / "tokenizer", "--text", run / "checkpoint", "-o", tmp_path / "no")
