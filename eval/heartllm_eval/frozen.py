@@ -257,7 +257,7 @@ def _write(
             for key, value in dict(record["settings"]).items()
             if key not in ("data_roots", "cache", "rescored", "notes", "answers_from_cache", "earlier_code")
         },
-        "config": _without_paths({key: dict(record["config"]).get(key) for key in ("limit", "seed")}),
+        "config": _without_paths({key: dict(record["config"]).get(key) for key in ("limit", "seed", "perturb")}),
         "suite": dict(dict(record["config"]).get("tasks") or {}).get(task),
         "systems": {scored.system: _without_paths(record["systems"][scored.system]) for scored in systems},
         "seconds": {

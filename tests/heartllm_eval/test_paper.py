@@ -381,15 +381,10 @@ def test_claims_from_figure_data(tmp_path: Path) -> None:
     panels = tmp_path / "embeddings"
     panels.mkdir()
     for system, low, high in (("HeartLLM", 0.6, 0.7), ("TEST", 0.95, 0.99), ("untrained", 0.5, 0.65)):
+        about = {"level": "input", "chance": 0.5}
         numbers = [
-            {
-                "level": "input",
-                "measure": "probe AUC",
-                "value": (low + high) / 2,
-                "low": low,
-                "high": high,
-                "chance": 0.5,
-            }
+            {**about, "measure": "probe AUC", "value": (low + high) / 2, "low": low, "high": high},
+            {**about, "measure": "kNN mixing", "value": 1 - low, "low": 1 - high, "high": 1 - low},
         ]
         (panels / f"{system}.json").write_text(json.dumps({"system": system, "numbers": numbers}))
     states = {finding.text.split(",")[0]: finding.state for finding in claim_data.mixing(tmp_path)}
@@ -397,6 +392,9 @@ def test_claims_from_figure_data(tmp_path: Path) -> None:
     assert states["probe AUC of TEST"] == "for"
     assert states["probe AUC of untrained"] == "open"
     assert states["probe AUC of CLIP"] == "missing"
+    assert states["kNN mixing of HeartLLM"] == "open"
+    assert states["kNN mixing of TEST"] == "for"
+    assert states["kNN mixing of untrained"] == "open"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 EMBEDDINGS, ATTENTION, DENOISING = "embeddings", "attention/summary.csv", "codec/denoising.csv"
 FORECASTS = "forecasts.csv"
 RIVALS = ("TEST", "Time-LLM")  # of which the paper says that they keep the modalities apart
+# Measure, the value beyond which the modalities are apart, that beyond which they are mixed, and its sign (1: more is
+# mixed). The probe is at 1 wherever some direction separates the two, so it does not stand alone.
+_MIXED = (("probe AUC", 0.99, 0.9, -1), ("kNN mixing", 0.2, 0.5, 1))
 _AGAIN = "Measure it again: heartllm-eval measure --help."
 
 
@@ -30,7 +33,7 @@ def _missing(what: str, command: str) -> tuple[Finding, ...]:
 
 
 def mixing(folder: Path) -> tuple[Finding, ...]:
-    """C6: the probe's AUC between modalities, where what enters the language model and what it makes of it."""
+    """C6: how ECG and text lie to each other, in what enters the language model and in what it makes of it."""
     panels = {}
     for path in sorted((folder / EMBEDDINGS).glob("*.json")):
         try:
@@ -44,24 +47,30 @@ def mixing(folder: Path) -> tuple[Finding, ...]:
     found: list[Finding] = []
     where = "figures/figure1_embeddings.csv"
     for level, spoken in (("input", "what enters the LLM"), ("state", "what the LLM makes of it")):
-        ours = panels["HeartLLM"].get((level, "probe AUC"))
-        if ours is None:
-            continue
-        if _low(ours) is not None and float(ours["low"]) > 0.99:
-            state = "against"
-        else:
-            state = "for" if _high(ours) is not None and float(ours["high"]) < 0.9 else "open"
-        found.append(_finding(state, f"probe AUC of HeartLLM, {spoken}: {_value(ours, 3)}", where))
-        for other in (*RIVALS, "CLIP", "untrained"):
-            theirs = panels.get(other, {}).get((level, "probe AUC"))
-            if theirs is None:
-                found += _missing(f"probe AUC of {other}, {spoken}", command)
+        for measure, apart, mixed, sign in _MIXED:
+            ours = panels["HeartLLM"].get((level, measure))
+            if ours is None or _low(ours) is None or _high(ours) is None:
                 continue
-            below = _high(ours) is not None and _low(theirs) is not None and float(ours["high"]) < float(theirs["low"])
-            above = _low(ours) is not None and _high(theirs) is not None and float(ours["low"]) > float(theirs["high"])
-            text = f"probe AUC of {other}, {spoken}: {_value(theirs, 3)}; HeartLLM's lies "
-            place = "below" if below else "above" if above else "within its interval"
-            found.append(_finding("for" if below else "against" if above else "open", text + place, where))
+            low, high = sorted(sign * float(ours[end]) for end in ("low", "high"))
+            state = "against" if high < sign * apart else "for" if low > sign * mixed else "open"
+            found.append(_finding(state, f"{measure} of HeartLLM, {spoken}: {_value(ours, 3)}", where))
+            for other in (*RIVALS, "CLIP", "untrained"):
+                theirs = panels.get(other, {}).get((level, measure))
+                if theirs is None:
+                    found += _missing(f"{measure} of {other}, {spoken}", command)
+                    continue
+                if _low(theirs) is None or _high(theirs) is None:
+                    continue
+                least, most = sorted(sign * float(theirs[end]) for end in ("low", "high"))
+                state = "for" if low > most else "against" if high < least else "open"
+                place = {"for": "more mixed", "against": "further apart", "open": "not to be told from it"}[state]
+                found.append(
+                    _finding(state, f"{measure} of {other}, {spoken}: {_value(theirs, 3)}; HeartLLM is {place}", where)
+                )
+        read, guessed = (panels["HeartLLM"].get((level, name)) for name in ("mapped@10", "commonest@10"))
+        if read is not None and guessed is not None:
+            text = f"an ECG's own report among the first ten, by a linear map, {spoken}: {_value(read, 3)}"
+            found.append(_finding("note", f"{text}; by naming the commonest reports: {_value(guessed, 3)}", where))
     return tuple(found)
 
 
@@ -71,7 +80,7 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
     if rows is None:
         return _missing("attention and occlusion on synthetic ECGs", "heartllm-eval measure attention")
     from heartllm_eval.figures.attention_maps import ATTENTION as LOOK
-    from heartllm_eval.figures.attention_maps import BEATS, SHUFFLED
+    from heartllm_eval.figures.attention_maps import BEATS, CYCLE, SHUFFLED
 
     def one(method: str, measure: str) -> Mapping[str, str] | None:
         return next(
@@ -86,7 +95,7 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
 
     where = "figures/data/attention/summary.csv"
     found: list[Finding] = []
-    for method in (LOOK, BEATS):
+    for method in (LOOK, BEATS, CYCLE):
         row = one(method, "covered")
         if row is None:
             found += _missing(f"coverage by {method}", "heartllm-eval measure attention")

@@ -192,6 +192,10 @@ def _distinct_seeds(found: Mapping[int, Scored]) -> dict[int, Scored]:
     return {next(iter(found)): first} if same else dict(found)
 
 
+def _perturbed(run: Frozen) -> list[str]:
+    return list((run.record.get("config") or {}).get("perturb") or [])
+
+
 def check_alike(runs: Sequence[Frozen], where: Path) -> None:
     """Refuses runs of other suites, samples or ways of scoring side by side.
 
@@ -208,6 +212,10 @@ def check_alike(runs: Sequence[Frozen], where: Path) -> None:
                 raise UsageError(
                     f"{names} are runs of different suites: {key} {ours!r} and {theirs!r}", where=where, remedy=again
                 )
+        if _perturbed(first) != _perturbed(other):
+            raise UsageError(
+                f"{names} were shown ECGs that were shifted otherwise (--perturb)", where=where, remedy=again
+            )
         if first.about.get("ids_hash") != other.about.get("ids_hash") or len(first.requests) != len(other.requests):
             raise UsageError(f"{names} were asked different samples", where=where, remedy=again)
         if first.about.get("requests_hash") != other.about.get("requests_hash"):

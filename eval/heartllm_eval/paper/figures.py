@@ -77,11 +77,8 @@ def _attention(draw: str) -> Callable[[Path], Drawn]:
 
 
 def _coverage(place: Path) -> Drawn:
-    maps, rows = _module("attention_maps"), _module("style").read_csv(place)
-    there = {row["method"] for row in rows}
-    names = {maps.BEATS: "occlusion", maps.ATTENTION: "attention", maps.SHUFFLED: "attention, shuffled ECG"}
-    shown = {method: label for method, label in names.items() if method in there}
-    return _module("attention").draw_coverage(rows, shown), rows
+    module, rows = _module("attention"), _module("style").read_csv(place)
+    return module.draw_coverage(rows), module.coverage_rows(rows)
 
 
 def _codec(name: str) -> Callable[[Path], Drawn]:
