@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from heartllm_eval import cli
 
 
-def test_the_table_and_what_is_at_a_site(tmp_path: Path) -> None:
+def test_the_table_and_what_is_at_a_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # the terminal's width decides what is cut
     listed = CliRunner().invoke(cli.app, ["ls", "snomed"], env={"HEARTLLM_DATA": ""}).output
     assert "164889003" in listed
     assert "atrial fibrillation" in listed

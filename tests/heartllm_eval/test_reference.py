@@ -74,15 +74,15 @@ def test_greedy_answers_do_not_depend_on_the_number_of_processes(data_root: Path
 
 
 def test_running_out_of_memory_changes_no_answer(data_root: Path, codes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from heartllm.language.generation import Generator
+    from heartllm.language.generation import Asked, Generator
 
     one, whole, sizes = answers(data_root, codes, "ptbxl_qa", 1), Generator._answer_group, list[int]()
 
-    def small(self: Generator, group: object, max_new_tokens: int) -> list[str]:
-        sizes.append(sum(len(same) for _, same in group))  # type: ignore[attr-defined]
+    def small(self: Generator, group: list[Asked], max_new_tokens: int) -> list[str]:
+        sizes.append(sum(len(asked.items) for asked in group))
         if sizes[-1] > 5:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return whole(self, group, max_new_tokens)  # type: ignore[arg-type]
+        return whole(self, group, max_new_tokens)
 
     monkeypatch.setattr(Generator, "_answer_group", small)
     assert answers(data_root, codes, "ptbxl_qa", 32, auto=True) == one
