@@ -73,7 +73,10 @@ ifeq ($(PYTEST_ARGS),)
 endif
 
 test-slow: $(STAMP)
-	$(PYTEST) --durations=15 -m slow $(PYTEST_ARGS)
+	$(PYTEST) --durations=15 -m slow $(or $(PYTEST_ARGS),--ignore tests/benchmarks)
+ifeq ($(PYTEST_ARGS),)
+	$(BIN)/python -m pytest -m slow tests/benchmarks
+endif
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
