@@ -29,7 +29,12 @@ def attention(
     model_args: Annotated[str, typer.Option("--model_args", "-a", help="checkpoint=DIR[,device=cuda][,threads=N].")],
     dataset: Annotated[list[str], typer.Option("--dataset", "-d", help="synthetic-a or synthetic-b; repeatable.")],
     output_path: DataOut,
-    example: Annotated[str, typer.Option("--example", help="A data set for one real example, such as ptbxl.")] = "",
+    example: Annotated[
+        str,
+        typer.Option(
+            "--example", help="A data set for one real example, such as ptbxl; its waveform goes into the data file."
+        ),
+    ] = "",
     split: Annotated[str, typer.Option("--split", help="Recordings of this split.")] = "test",
     per_kind: Annotated[int, typer.Option("--per_kind", "-n", min=1, help="Findings of each kind, a data set.")] = 12,
     kind: Annotated[
