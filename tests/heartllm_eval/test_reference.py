@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 pytestmark = [pytest.mark.real_data, pytest.mark.model]
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "reports" / "reference" / "checkpoint"
-COUNTS = {"ptbxl_qa": 60, "ptbxl_reports": 8, "ptbxl_comparison": 6}
+COUNTS = {"ptbxl_qa": 60, "ptbxl_reports": 8, "ptbxl_comparison": 24}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,16 @@ def _checkpoint_is_there() -> None:
 @cache
 def planned(data_root: Path, name: str) -> tuple[Workspace, list[Request]]:
     workspace = Workspace([data_root])
-    return workspace, limit_requests(build_requests(select([name])[0], workspace), COUNTS[name], 0)
+    requests = limit_requests(build_requests(select([name])[0], workspace), COUNTS[name], 0)
+    if name == "ptbxl_comparison":  # few, and all of one question: each pair of ECGs is asked others as well
+        asked = list(dict.fromkeys(request.question for request in planned(data_root, "ptbxl_qa")[1]))
+        numbers = range(COUNTS[name] // len(requests))
+        requests = [
+            replace(request, id=f"{request.id}-{number}", question=asked[row * len(numbers) + number])
+            for row, request in enumerate(requests)
+            for number in numbers
+        ]
+    return workspace, requests
 
 
 def answers(
