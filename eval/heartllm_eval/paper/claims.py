@@ -141,7 +141,8 @@ def judge(plan: Plan, made: Mapping[str, Made], folder: Path) -> list[Claim]:
             "contrastive pairs.",
             "A linear probe tells the modalities apart in HeartLLM's space (AUC above 0.99; 0.5 where they are mixed; "
             "below "
-            "0.9 speaks for the claim), or as easily as in the others'; or HeartLLM mixes them no better than the "
+            "0.9 speaks for the claim), neighbours are hardly mixed (kNN mixing below 0.2; 1 where they are; above 0.5 "
+            "speaks for it), or either is as in the others; or HeartLLM mixes them no better than the "
             "same model "
             "untrained.",
             data.mixing(folder),
