@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heartllm.ecg.perturb import VERSION, Perturbation, parse, perturb
 from heartllm_eval.schema import digest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what shifts is imported where it is used: naming models and suites needs no numpy
+    from heartllm.ecg.perturb import Perturbation
     from heartllm.ecg.recording import Recording
 
 
@@ -32,6 +32,8 @@ class Shift:
         Raises:
             UsageError: for what `heartllm.ecg.perturb` does not know.
         """
+        from heartllm.ecg.perturb import parse
+
         return cls(tuple(map(parse, texts)), seed)
 
     @property
@@ -43,8 +45,12 @@ class Shift:
         return bool(self.steps)
 
     def __call__(self, recording: Recording) -> Recording:
+        from heartllm.ecg.perturb import perturb
+
         return perturb(recording, self.steps, self.seed)
 
     def mark(self, content: str, name: str, record_id: str) -> str:
         """The hash of a shifted recording, from its files'; noise also depends on what the recording is called."""
+        from heartllm.ecg.perturb import VERSION
+
         return digest(content, name, record_id, str(VERSION), str(self.seed), *self.texts, length=64)

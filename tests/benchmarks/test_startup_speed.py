@@ -20,7 +20,21 @@ def processor_seconds(code: str, *arguments: str) -> tuple[float, str]:
     return float(done.stdout.rsplit("SECONDS ", 1)[1]), done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ls"], ["ls", "models"], ["ls", "metrics"], ["run", "--help"]])
+TELLING = (
+    "--help",
+    "ls",
+    "ls models",
+    "ls metrics",
+    "ls snomed",
+    "run --help",
+    "score --help",
+    "compare --help",
+    "measure --help",
+    "paper --help",
+)
+
+
+@pytest.mark.parametrize("arguments", [command.split() for command in TELLING])
 def test_what_only_tells_starts_in_time_and_without_torch(arguments: list[str]) -> None:
     code = (
         "import heartllm_eval.cli as cli\n"
