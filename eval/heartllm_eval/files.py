@@ -14,7 +14,7 @@ from heartllm.errors import DataError, UsageError
 from heartllm_eval import provenance, tables
 from heartllm_eval.metrics import DEFAULT_METRICS
 from heartllm_eval.models.predictions import file_hash, listed, read_predictions, report_unmatched, row_id, rows
-from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE
+from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE, check_continues, open_folder, write_whole
 from heartllm_eval.progress import Progress
 from heartllm_eval.runner import RESULTS_FILE
 from heartllm_eval.samples import SAMPLES_FILE, answered
@@ -143,6 +143,7 @@ def score_predictions(
     options: Options | None = None,
     sources: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
+    output: Path | None = None,
     verbosity: int = 1,
 ) -> RunRecord:
     """Scores a predictions file.
@@ -156,9 +157,11 @@ def score_predictions(
         options: resamples, confidence, seed.
         sources: hashes of further input files, for the record.
         about: overrides of the task's description (title, slices, primary).
+        output: the folder that the record is meant for; it is tried before anything is scored.
 
     Raises:
-        DataError, UsageError: for bad files and unknown metrics.
+        DataError, UsageError: for bad files and unknown metrics, and for a folder that cannot be written to or holds
+            another run.
     """
     if missing not in ("wrong", "error"):
         raise UsageError(f"missing={missing!r}", where="--missing", remedy="Choose wrong or error.")
@@ -168,17 +171,25 @@ def score_predictions(
         notes.append(message)
         say.warn(message)
 
+    names = tuple(metrics) or DEFAULT_METRICS[references[0].kind]
+    config = {
+        "predictions": str(predictions),
+        "metrics": list(names),
+        "missing": missing,
+        "requests": {name: requests_hash(references)},
+    }
+    if output is not None:
+        open_folder(output)
+        check_continues(output, config)
     file = read_predictions(predictions, [request.id for request in references])
     report_unmatched(file, predictions, missing, warn)
-    kind = references[0].kind
-    names = tuple(metrics) or DEFAULT_METRICS[kind]
     task = {**describe_references(name, references), "metrics": names, "primary": names[0], **(about or {})}
     if task["cluster"] == "sample":
         warn("no patient ids in the references: intervals treat every row as a patient of its own")
     record = RunRecord(
         status="running",
         command=tuple(sys.argv),
-        config={"predictions": str(predictions), "metrics": list(names), "missing": missing},
+        config=config,
         started=provenance.now(),
         versions=provenance.versions(),
         source=provenance.source(),
@@ -252,11 +263,12 @@ def rescore(
     """Scores a run folder once more from its samples, without any model, and writes run.json and results.md anew.
 
     Raises:
-        DataError: if the folder holds no run, or the run is not complete.
+        DataError: if the folder holds no run or cannot be written to, or the run is not complete.
     """
     from heartllm_eval.schema import to_json
 
     data, requests, answers = read_run(folder)
+    open_folder(folder)
     tasks, systems, settings = dict(data["tasks"]), dict(data["systems"]), dict(data["settings"])
     options = options or Options(
         int(settings["resamples"]), float(settings["confidence"]), int(settings["bootstrap_seed"])
@@ -353,8 +365,8 @@ def write(record: RunRecord, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RUN_FILE).write_text(dumps(record, indent=1) + "\n", encoding="utf-8")
-        (folder / RESULTS_FILE).write_text(tables.markdown(record, title=shlex.join(record.command)), encoding="utf-8")
+        write_whole(folder / RUN_FILE, dumps(record, indent=1) + "\n")
+        write_whole(folder / RESULTS_FILE, tables.markdown(record, title=shlex.join(record.command)))
     except OSError as error:
         raise DataError(
             f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -228,9 +229,21 @@ def open_folder(output: Path, rank: int = 0) -> None:
         ) from None
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file anew. A kill or a full disk leaves the one that was there, and nothing half-written beside it."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
 def write_requests(output: Path, planned: Mapping[str, Sequence[Request]]) -> None:
     """Writes OUT/TASK/requests.jsonl: what any program needs to make a predictions file, and what scores it."""
     for name, requests in planned.items():
         folder = output / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / REQUESTS_FILE).write_text("".join(dumps(request) + "\n" for request in requests), encoding="utf-8")
+        write_whole(folder / REQUESTS_FILE, "".join(dumps(request) + "\n" for request in requests))

@@ -42,6 +42,7 @@ from heartllm_eval.planning import (
     shift_of,
     systems_of,
     write_requests,
+    write_whole,
 )
 from heartllm_eval.progress import Progress
 from heartllm_eval.requests import Workspace, other_split_note
@@ -67,9 +68,7 @@ class _State:
         timing = {**self.timing, "total_s": round(time.monotonic() - self.started, 3)}
         self.record = replace(self.record, timing=timing, peak_memory_mb=provenance.peak_memory_mb(), **changes)
         if self.spec.world.leads:
-            part = self.spec.output / f"{RUN_FILE}.part"
-            part.write_text(dumps(self.record, indent=1) + "\n", encoding="utf-8")
-            part.replace(self.spec.output / RUN_FILE)
+            write_whole(self.spec.output / RUN_FILE, dumps(self.record, indent=1) + "\n")
         return self.record
 
     def warn(self, message: str) -> None:
@@ -120,7 +119,7 @@ def run(
 def _restore(state: _State) -> None:
     """A refusal leaves the record of the run that is there."""
     if state.earlier is not None and state.spec.world.leads:
-        (state.spec.output / RUN_FILE).write_bytes(state.earlier)
+        write_whole(state.spec.output / RUN_FILE, state.earlier)
 
 
 def _end(state: _State, status: Literal["error", "interrupted"], message: str | None) -> None:
@@ -320,5 +319,5 @@ def _score(
         signatures=signatures,
     )
     text = tables.markdown(record, title=shlex.join(record.command))
-    (state.spec.output / RESULTS_FILE).write_text(text, encoding="utf-8")
+    write_whole(state.spec.output / RESULTS_FILE, text)
     return record

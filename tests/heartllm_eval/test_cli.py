@@ -74,6 +74,34 @@ def test_score(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["figures"] == record["figures"]
 
 
+def test_score_leaves_another_runs_folder_alone(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, references = pair
+    out = tmp_path / "out"
+    said = ["score", predictions, "-r", references, "--confidence_n", "100", "-o", out]
+    assert command(monkeypatch, *said) == 0
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    capsys.readouterr()
+    shorter = tmp_path / "shorter" / references.name
+    shorter.parent.mkdir()
+    shorter.write_text("".join(references.read_text("utf-8").splitlines(keepends=True)[:99]), encoding="utf-8")
+    for change, shown in (
+        (["--metrics", "exact_match.strict"], "metrics: ['exact_match.strict', 'exact_match.official_llm'"),
+        (["--missing", "error"], "missing: wrong -> error"),
+        (["-r", shorter], "requests.references: "),
+    ):
+        assert command(monkeypatch, *said, *change) == 2
+        told = capsys.readouterr()
+        assert "the folder holds another run" in told.err
+        assert shown in told.err
+        assert told.err.count("\n") == 1
+        assert not told.out
+    assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+    predictions.write_text(predictions.read_text("utf-8").replace('"?"', '"yes"'), encoding="utf-8")
+    assert command(monkeypatch, *said) == 0  # the same file, mended, may be scored to the same place
+
+
 @pytest.mark.parametrize("form", ["text", "markdown"])
 def test_score_shows_tables(pair: tuple[Path, Path], form: str) -> None:
     predictions, references = pair

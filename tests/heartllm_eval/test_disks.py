@@ -15,7 +15,7 @@ from heartllm_eval.samples import read_samples
 SCRIPT = Path(__file__).with_name("slow_run.py")
 
 
-def run_on(options: str, tmp_path: Path, before: str = "true") -> subprocess.CompletedProcess[str]:
+def run_on(options: str, tmp_path: Path, before: str = "true", after: str = "true") -> subprocess.CompletedProcess[str]:
     """Runs on a tmpfs with these mount options, in a mount namespace of its own, and copies what is left to "kept"."""
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
@@ -23,7 +23,7 @@ def run_on(options: str, tmp_path: Path, before: str = "true") -> subprocess.Com
     inside = f"mount -t tmpfs -o {options} none {disk}"
     if not shutil.which("unshare") or subprocess.run([*mount, inside], capture_output=True).returncode:
         pytest.skip("this system does not let a test mount a disk")
-    script = f"{inside} && {before}; {sys.executable} {SCRIPT} {disk}/run 0; code=$?; cp -r {disk} {kept}; exit $code"
+    script = f"{inside} && {before}; {sys.executable} {SCRIPT} {disk}/run 0 && {after}; code=$?; cp -r {disk} {kept}; exit $code"
     return subprocess.run([*mount, script], capture_output=True, text=True)
 
 
@@ -56,3 +56,16 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "cannot write there (Read-only file system)" in done.stderr
     assert "Choose another folder" in done.stderr
+
+
+def test_scoring_once_more_on_a_full_disk_keeps_the_record(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    fill = f"head -c 9M /dev/zero > {disk}/fill 2>/dev/null"
+    score = f"{sys.executable} -m heartllm_eval score {disk}/run --verbosity 0"
+    done = run_on("size=1m", tmp_path, after=f"cp {disk}/run/run.json {tmp_path}; {fill}; {score}")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "cannot write there (No space left on device)" in done.stderr
+    kept = tmp_path / "kept" / "run"
+    assert (kept / "run.json").read_bytes() == (tmp_path / "run.json").read_bytes()
+    assert not list(kept.rglob("*.part"))

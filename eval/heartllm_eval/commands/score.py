@@ -105,6 +105,7 @@ def score(
         options=options,
         sources=sources,
         about=about,
+        output=output_path,
         verbosity=verbosity,
     )
     if output_path is not None:
