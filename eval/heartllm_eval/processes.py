@@ -5,7 +5,7 @@ number is its own modulo the count, into a file of its own (`samples.jsonl`, `sa
 merges them in the order of the plan once all are answered. A run is therefore continued by any count of processes.
 
 `--num_processes N` starts them here; `torchrun` and `accelerate launch` start them elsewhere and say so in RANK and
-WORLD_SIZE.
+WORLD_SIZE, `mpirun` (also where accelerate calls it) in names of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ from heartllm_eval.schema import Request
 
 LAUNCHED = "HEARTLLM_EVAL_LAUNCHER"  # process id of the launcher, in the environment of what it started
 PROGRAM = ("-m", "heartllm_eval")
+# Where launchers say how many processes there are, this one's number, and its number on this machine.
+LAUNCHERS = (
+    ("WORLD_SIZE", "RANK", "LOCAL_RANK"),  # torchrun, accelerate, and those started here
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
+    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),
+)
 POLL = 0.1  # seconds
 LOCK_WAIT = 5.0  # seconds: what a killed launcher's processes may take to notice
 END_WAIT = 10.0
@@ -60,21 +67,29 @@ def world_from_environment(environment: Mapping[str, str] = os.environ) -> World
     """What the launcher says; a single process where there is none.
 
     Raises:
-        UsageError: if RANK and WORLD_SIZE do not fit each other.
+        UsageError: if RANK and WORLD_SIZE, or what stands in their place, do not fit each other.
     """
+    names = next((names for names in LAUNCHERS if names[0] in environment), LAUNCHERS[0])
     try:
-        size = int(environment.get("WORLD_SIZE", "1"))
-        rank = int(environment.get("RANK", "0"))
-        local = int(environment.get("LOCAL_RANK", str(rank)))
+        size = int(environment.get(names[0], "1"))
+        rank = int(environment.get(names[1], "0"))
+        local = int(environment.get(names[2], str(rank)))
     except ValueError:
         size, rank, local = 0, 0, 0
     if not 0 <= rank < size:
         raise UsageError(
-            f"RANK={environment.get('RANK')} and WORLD_SIZE={environment.get('WORLD_SIZE')} do not fit",
+            f"{names[1]}={environment.get(names[1])} and {names[0]}={environment.get(names[0])} do not fit",
             where="environment",
             remedy="Unset both, or start with torchrun, accelerate launch or --num_processes.",
         )
     return World(rank, size, local)
+
+
+def left_alone(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `accelerate launch --cpu --num_processes N` started this process: of the N it starts one, unless it is
+    given an MPI hostfile."""
+    several = environment.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in environment
+    return several and not any(names[0] in environment for names in LAUNCHERS)
 
 
 def share(requests: Sequence[Request], world: World) -> list[Request]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from heartllm.errors import UsageError
-from heartllm_eval.processes import World, locked, share, world_from_environment
+from heartllm_eval.processes import World, left_alone, locked, share, world_from_environment
 from heartllm_eval.testing import invented_requests
 
 SCRIPT = Path(__file__).with_name("slow_run.py")
@@ -50,6 +50,17 @@ def test_the_environment_tells_the_process_its_number() -> None:
     for wrong in ({"RANK": "4", "WORLD_SIZE": "4"}, {"RANK": "x", "WORLD_SIZE": "4"}, {"WORLD_SIZE": "0"}):
         with pytest.raises(UsageError, match="do not fit"):
             world_from_environment(wrong)
+    openmpi = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+    assert world_from_environment(openmpi) == World(2, 3, 1)
+    assert world_from_environment({"PMI_SIZE": "2", "PMI_RANK": "1", "MPI_LOCALRANKID": "1"}) == World(1, 2, 1)
+    assert world_from_environment({**openmpi, "WORLD_SIZE": "1", "RANK": "0"}) == World(0, 1, 0)
+    with pytest.raises(UsageError, match="PMI_RANK=2 and PMI_SIZE=2 do not fit"):
+        world_from_environment({"PMI_SIZE": "2", "PMI_RANK": "2"})
+    alone = {"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    assert left_alone(alone)
+    assert not left_alone({"ACCELERATE_USE_CPU": "True"})  # one was asked for
+    assert not left_alone({**alone, "PMI_SIZE": "2"})
+    assert not left_alone({**alone, "ACCELERATE_USE_CPU": "False", "WORLD_SIZE": "2"})
 
 
 def test_any_number_of_processes_gives_the_same_samples_and_scores(tmp_path: Path) -> None:
@@ -143,22 +154,51 @@ def test_sigterm_leaves_an_interrupted_run(tmp_path: Path) -> None:
     assert record(out)["status"] == "interrupted"
 
 
-@pytest.mark.real_data
-@pytest.mark.parametrize("launcher", ["--num_processes", "torchrun"])
-def test_the_command_line_starts_several(data_root: Path, tmp_path: Path, launcher: str) -> None:
+PYTHON = (sys.executable, "-m")
+ACCELERATE = ("accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")
+
+
+def started(data_root: Path, out: Path, *launcher: str, more: tuple[str, ...] = ()) -> str:
+    """Runs a suite of real questions through a launcher and gives what it said on stderr."""
     run = ["run", "-M", "gold", "-t", "ptbxl_qa_genuine", "--data_root", str(data_root), "--confidence_n", "100"]
-    module = [sys.executable, "-m", "heartllm_eval"]
-    if launcher == "torchrun":
-        pytest.importorskip("torch")
-        module = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "heartllm_eval"]
-    several = ["--num_processes", "2"] if launcher != "torchrun" else []
     done = subprocess.run(
-        [*module, *run, "-o", str(tmp_path / "two"), *several],
+        [*PYTHON, *launcher, *(("-m", "heartllm_eval") if launcher else ("heartllm_eval",)), *run, "-o", out, *more],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    told = record(tmp_path / "two")
-    assert told["settings"]["world_size"] == 2
+    return done.stderr
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("count", "launcher", "more"),
+    [
+        (3, (), ("--num_processes", "3")),
+        (2, ("torch.distributed.run", "--nproc_per_node", "2"), ()),
+        (3, (*ACCELERATE, "--multi_gpu", "--num_processes", "3", "--main_process_port", "0"), ()),
+    ],
+    ids=["--num_processes", "torchrun", "accelerate"],
+)
+def test_the_command_line_starts_several(
+    data_root: Path, tmp_path: Path, count: int, launcher: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    for part in launcher[:1]:
+        pytest.importorskip(part)
+    started(data_root, tmp_path / "one")
+    started(data_root, tmp_path / "several", *launcher, more=more)
+    one, several = (tmp_path / name / "ptbxl_qa_genuine" / "model" / "samples.jsonl" for name in ("one", "several"))
+    assert several.read_bytes() == one.read_bytes()
+    told = record(tmp_path / "several")
+    assert told["settings"]["world_size"] == count
+    assert told["figures"] == record(tmp_path / "one")["figures"]
     assert next(figure for figure in told["figures"] if figure["slice"] == "all")["value"] == 100.0
+
+
+@pytest.mark.real_data
+def test_accelerate_on_a_cpu_starts_one_and_we_say_so(data_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip(ACCELERATE[0])
+    said = started(data_root, tmp_path / "run", *ACCELERATE, "--cpu", "--num_processes", "2")
+    assert "accelerate launch --cpu has started one process only; give it --multi_gpu" in said
+    assert record(tmp_path / "run")["settings"]["world_size"] == 1

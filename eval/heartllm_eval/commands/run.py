@@ -139,7 +139,8 @@ def run(
     """Asks a model, scores its answers, and writes run.json, samples.jsonl and results.md."""
     from heartllm_eval.models.base import check_arguments, parse_model_args
     from heartllm_eval.planning import RunSpec
-    from heartllm_eval.processes import world_from_environment
+    from heartllm_eval.processes import left_alone, world_from_environment
+    from heartllm_eval.progress import Progress
     from heartllm_eval.scoring import Options
     from heartllm_eval.systems import parse_controls
 
@@ -149,6 +150,11 @@ def run(
     check_arguments(model, given)  # a misspelt kind or argument is told before anything is read or written
     size, auto = _batch_size(batch_size, max_batch_size, device)
     world = world_from_environment()
+    if num_processes == 1 and left_alone():
+        Progress(verbosity).warn(
+            "accelerate launch --cpu has started one process only; give it --multi_gpu in place of --cpu (which starts "
+            "several on a CPU, too), or give run --num_processes N"
+        )
     if world.size > 1 and output_path is None:
         raise UsageError("several processes need one folder", where="--output_path", remedy="Name it.")
     spec = RunSpec(
