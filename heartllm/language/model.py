@@ -163,8 +163,11 @@ class ECGLanguageModel(nn.Module):
         embedded = self.embed(ids, self.table() if table is None else table, values)
         bias = None
         if mask is not None:
-            bias = torch.zeros(mask.shape, dtype=embedded.dtype, device=embedded.device)
-            bias.masked_fill_(~mask, torch.finfo(embedded.dtype).min)
+            kind = embedded.device.type
+            # In the type that attention runs in: another one doubles the time of its backward pass on a CPU.
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else embedded.dtype
+            bias = torch.zeros(mask.shape, dtype=dtype, device=embedded.device)
+            bias.masked_fill_(~mask, torch.finfo(dtype).min)
         output = self.body(
             inputs_embeds=embedded,
             position_ids=None if mask is None else positions,

@@ -109,7 +109,7 @@ class Row:
     frontend: str = ""
     pretrained: str = ""
     text: bool = False
-    controls: tuple[str, ...] = ("shuffled",)
+    controls: tuple[str, ...] = ()
     about: str = ""
 
 
@@ -208,12 +208,12 @@ class Plan:
         return sorted(rows, key=lambda row: row.name != self.main)
 
     def jobs(self, size: Size) -> Iterator[tuple[Row, Regime, int]]:
-        """Every training of a size: row, regime, seed; seed 0 of all rows first, so that a table fills early."""
+        """Every training of a size: row, regime, seed; seed 0 first, and one regime after the other with all its rows,
+        so that one table after the other fills early."""
         for seed in range(max(row.seeds for row in self.rows)):
-            for row in self.rows:
-                for name in row.regimes:
-                    regime = size.regime(name)
-                    if regime is not None and seed < seeds_of(row, regime):
+            for regime in size.regimes:
+                for row in self.rows:
+                    if regime.name in row.regimes and seed < seeds_of(row, regime):
                         yield row, regime, seed
 
     def seeds(self, row: Row, suite: str) -> int:
