@@ -23,7 +23,8 @@ def run_on(options: str, tmp_path: Path, before: str = "true", after: str = "tru
     inside = f"mount -t tmpfs -o {options} none {disk}"
     if not shutil.which("unshare") or subprocess.run([*mount, inside], capture_output=True).returncode:
         pytest.skip("this system does not let a test mount a disk")
-    script = f"{inside} && {before}; {sys.executable} {SCRIPT} {disk}/run 0 && {after}; code=$?; cp -r {disk} {kept}; exit $code"
+    run = f"{sys.executable} {SCRIPT} {disk}/run 0"
+    script = f"{inside} && {before}; {run} && {after}; code=$?; cp -r {disk} {kept}; exit $code"
     return subprocess.run([*mount, script], capture_output=True, text=True)
 
 

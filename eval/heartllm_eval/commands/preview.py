@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,10 +48,12 @@ def preview(spec: RunSpec, *, probe: int, prompts: bool, write: bool) -> None:
             cache=spec.cache,
             warn=warn,
         )
+        training: dict[str, Callable[[], Sequence[Request]]] = {}  # built for the first that learns from it
         for system in systems if probe else systems[:1]:
             adapter = base.create(system.kind, system.model_args, context)
             for suite in spec.suites:
                 task = base.task_of(suite, planned[suite.name], workspace)
+                task = replace(task, training=training.setdefault(suite.name, cache(task.training)))
                 if prompts and system is systems[0]:
                     _show_prompts(adapter, task)
                 _count_tokens(system, adapter, task)
@@ -103,25 +107,35 @@ def _count_tokens(system: System, adapter: Adapter, task: Task) -> None:
 
 
 def _estimate(system: System, adapter: Adapter, task: Task, probe: int) -> None:
-    """Answers whole groups of questions about an ECG, since such a group shares the reading of it."""
-    asked = _some_groups(task.requests, probe)
+    """Answers the questions about one ECG, then those about some others, in whole groups, since a group shares the
+    reading of its ECG. What is done once, such as learning from the training split, falls on the first."""
+    first, *others = _some_groups(task.requests, probe)
+    rest = [request for group in others for request in group]
+    once = _seconds(adapter, task, first)
+    each = _seconds(adapter, task, rest) / len(rest) if rest else once / len(first)
+    seconds = once + each * (len(task.requests) - len(first))
+    asked = len(first) + len(rest)
+    print(f"{task.name}/{system.name}: about {_duration(seconds)}, by {asked} of {len(task.requests):,} requests")
+
+
+def _seconds(adapter: Adapter, task: Task, requests: Sequence[Request]) -> float:
     began = time.monotonic()
-    for _ in adapter.predict(asked, task):
+    for _ in adapter.predict(requests, task):
         pass
-    seconds = (time.monotonic() - began) / len(asked) * len(task.requests)
-    print(f"{task.name}/{system.name}: about {_duration(seconds)}, by {len(asked)} of {len(task.requests):,} requests")
+    return time.monotonic() - began
 
 
-def _some_groups(requests: Sequence[Request], wanted: int) -> list[Request]:
+def _some_groups(requests: Sequence[Request], wanted: int) -> list[list[Request]]:
+    """At least `wanted` requests in at least two groups of those about the same ECG, where there are as many."""
     groups: dict[tuple[str, ...], list[Request]] = {}
     for request in requests:
         groups.setdefault(request.record_ids or (request.id,), []).append(request)
     keys = list(groups)
-    chosen: list[Request] = []
-    step = max(1, len(keys) // max(1, wanted))
+    chosen: list[list[Request]] = []
+    step = max(1, len(keys) // max(2, wanted))
     for key in keys[::step]:  # from the whole of the suite, not from its beginning
-        chosen += groups[key]
-        if len(chosen) >= wanted:
+        chosen.append(groups[key])
+        if len(chosen) > 1 and sum(map(len, chosen)) >= wanted:
             break
     return chosen
 
