@@ -134,13 +134,29 @@ def test_jaccard(text: str, answer: tuple[str, ...], expected: float) -> None:
     ],
 )
 def test_the_form_of_answers(text: str, expected: tuple[int, ...]) -> None:
-    assert get_metric("answer_form.strict").statistics(text, ask("lead I")) == (*map(float, expected), 1.0)
+    assert get_metric("answer_form.strict").statistics(text, ask("lead I")) == (*map(float, expected), 1.0, 1.0)
 
 
-def test_failed_answers_count_as_empty_and_open_questions_not_at_all() -> None:
+def test_failed_answers_count_as_empty_and_open_questions_cannot_be_answered_outside() -> None:
     metric = get_metric("answer_form.strict")
-    assert metric.of(Prediction("1", "half a te", error="timeout"), ask("lead I")) == (1.0, 0.0, 0.0, 1.0)
-    assert metric.statistics("chair", ask("lead I", options=())) == (0.0, 0.0, 0.0, 0.0)
+    assert metric.of(Prediction("1", "half a te", error="timeout"), ask("lead I")) == (1.0, 0.0, 0.0, 1.0, 1.0)
+    assert metric.statistics("chair", ask("lead I", options=())) == (0.0, 0.0, 0.0, 0.0, 1.0)
+    assert metric.statistics(" ", ask("lead I", options=())) == (1.0, 0.0, 0.0, 0.0, 1.0)
+    asked = [ask("lead I"), ask("lead I"), ask("lead I", options=()), ask("lead I", options=())]
+    asked = [replace(request, id=str(index)) for index, request in enumerate(asked)]
+    said = {str(index): Prediction(str(index), text) for index, text in enumerate(("chair", "", "chair", ""))}
+    scored = score_system("a", asked, said, [metric])
+    found = {part.metric.partition("/")[2]: part for part in evaluate("t", asked, [scored], [metric]).figures}
+    assert {name: (part.value, part.n) for name, part in found.items()} == {
+        "empty": (50.0, 4),
+        "unparseable": (50.0, 2),
+        "out_of_option": (50.0, 2),
+    }
+    older = metric.score(np.array([2.0, 1.0, 1.0, 4.0]))  # of a run that was frozen without the last column
+    assert older.tolist() == [50.0, 25.0, 25.0]
+    nothing = metric.score(np.array([1.0, 0.0, 0.0, 0.0, 4.0]))
+    assert nothing[0] == 25.0
+    assert np.isnan(nothing[1:]).all()
 
 
 def test_macro_figures_have_no_interval() -> None:

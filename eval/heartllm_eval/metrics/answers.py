@@ -138,11 +138,13 @@ def precision_recall_f1(counts: Array) -> Array:
 class AnswerForm(MeanMetric):
     """The share of answers that are no proper answer, whatever is right. One answer can be both of the last two.
 
-    empty: nothing but white space, or no prediction at all.
+    empty: nothing but white space, or no prediction at all; of all questions.
     unparseable: there is text, but none of the question's options can be found in it (`exact_match.official_llm`'s
     search), so that no rule could call it right.
     out_of_option: taken as `exact_match.strict` takes it, the text names something that is none of the options.
-    The last two need known options; requests without are left out of n.
+    The last two need known options; requests without are left out of their n.
+
+    Statistics: the three, then whether the options are known, and 1.
     """
 
     name = "answer_form.strict"
@@ -150,7 +152,11 @@ class AnswerForm(MeanMetric):
     figures = ("empty", "unparseable", "out_of_option")
 
     def share(self, figure: int) -> tuple[int, int]:
-        return figure, -1
+        return figure, (-1, 3, 3)[figure]  # frozen runs may lack the 1: all their questions had options
+
+    def score(self, totals: Array) -> Array:
+        trials = totals[..., [self.share(figure)[1] for figure in range(3)]]
+        return np.where(trials > 0, 100.0 * totals[..., :3] / np.maximum(trials, 1), np.nan)
 
     @property
     def signature(self) -> Signature:
@@ -159,10 +165,11 @@ class AnswerForm(MeanMetric):
         )
 
     def statistics(self, prediction: str, request: Request) -> tuple[float, ...]:
-        if not request.options:
-            return 0.0, 0.0, 0.0, 0.0
+        known = float(bool(request.options))
         if not prediction.strip():
-            return 1.0, 0.0, 0.0, 1.0
+            return 1.0, 0.0, 0.0, known, 1.0
+        if not known:
+            return 0.0, 0.0, 0.0, 0.0, 1.0
         unreadable = not extract_options(prediction, request.options)
         outside = not parse_answers(prediction) <= {normalise(option) for option in request.options}
-        return 0.0, float(unreadable), float(outside), 1.0
+        return 0.0, float(unreadable), float(outside), 1.0, 1.0
