@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from heartllm.language.model import ECGLanguageModel
-from heartllm.language.packing import IGNORED, Ids, Values, collate, pack, pad_values
+from heartllm.language.packing import IGNORED, Ids, Values, block_mask, collate, pack, pad_values, shares
 from heartllm.language.prompts import Layout, answer_ids, prefix_ids, prompt_ids, soft_values
 from heartllm.language.vocabulary import ECG
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
 
 
 @dataclass(frozen=True)
@@ -84,65 +79,28 @@ class Generator:
             group = []
 
     def _answer_group(self, group: Sequence[Asked], max_new_tokens: int) -> list[str]:
-        """Reads each prefix once, repeats its cache for its items, and continues all items side by side.
-
-        Prefixes and prompts are padded on the right; `seen` hides the padding and positions pass over it.
-        """
-        device, items = self.device, [item for asked in group for item in asked.items]
-        owner = torch.tensor([row for row, asked in enumerate(group) for _ in asked.items], device=device)
-        length = torch.tensor([len(asked.prefix) for asked in group], device=device)[owner]
-        cache, read = self._read(group)
-        if read.shape[1]:
-            cache.batch_select_indices(owner)
+        """Reads each prefix once; its items go on behind it side by side, as the branches of a packed sequence do."""
+        items = [item for asked in group for item in asked.items]
         prompts = [prompt_ids(self.vocabulary, item.question, self.layout) for item in items]
-        ids, there = self._pad(prompts)
-        last = there.sum(1) - 1
-        positions = length[:, None] + torch.arange(ids.shape[1], device=device)
-        seen = torch.cat([read[owner], there], 1)
-        states = self._step(ids, positions, seen, cache)
-        token = (states[torch.arange(len(items), device=device), last] @ self.output.T).argmax(-1)
-        generated, done = [token], token == self.vocabulary.eos
-        for index in range(1, max_new_tokens):
-            if bool(done.all()):
+        # What each item is: its row, its branch in it, the position of its next token, and what it has said.
+        row = np.array([number for number, asked in enumerate(group) for _ in asked.items])
+        branch = np.array([number for asked in group for number, _ in enumerate(asked.items, start=1)])
+        position = np.array([len(asked.prefix) for asked in group])[row]
+        said: list[list[int]] = [[] for _ in items]
+        reading = _Reading(self, group)
+        alive, chunk = np.arange(len(items)), prompts
+        for _ in range(max_new_tokens):
+            states = reading.extend(row[alive], branch[alive], position[alive], chunk)
+            token = (states @ self.output.T).argmax(-1).cpu().numpy()
+            position[alive] += [len(ids) for ids in chunk]
+            going = token != self.vocabulary.eos
+            alive, token = alive[going], token[going]
+            if not len(alive):
                 break
-            seen = torch.cat([seen, seen.new_ones(len(items), 1)], 1)
-            states = self._step(token[:, None], (length + last + index)[:, None], seen, cache)
-            token = torch.where(done, self.vocabulary.eos, (states[:, -1] @ self.output.T).argmax(-1))
-            generated.append(token)
-            done |= token == self.vocabulary.eos
-        rows = torch.stack(generated, 1).tolist()
-        return [self.vocabulary.decode([i for i in row if i != self.vocabulary.eos]) for row in rows]
-
-    def _pad(self, sequences: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """Sequences -> ids (B, S) padded on the right, and (B, S) int64: 1 where there is a token."""
-        longest = max(map(len, sequences))
-        ids = torch.full((len(sequences), longest), self.vocabulary.pad)
-        there = torch.zeros(len(sequences), longest, dtype=torch.long)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = torch.from_numpy(sequence)
-            there[row, : len(sequence)] = 1
-        return ids.to(self.device), there.to(self.device)
-
-    def _read(self, group: Sequence[Asked]) -> tuple[DynamicCache, Tensor]:
-        """Runs the prefixes and returns their key-value cache and (B, S) where it holds a token."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache()
-        ids, there = self._pad([asked.prefix for asked in group])
-        if ids.shape[1]:  # a blind model's prefix is empty where the backbone has no token that opens a sequence
-            positions = torch.arange(ids.shape[1], device=self.device).expand(len(group), -1)
-            self._step(ids, positions, there, cache, pad_values([asked.values for asked in group]))
-        return cache, there
-
-    def _step(
-        self, ids: Tensor, positions: Tensor, seen: Tensor, cache: DynamicCache, values: Tensor | None = None
-    ) -> Tensor:
-        """ids (B, S), positions (B, S), seen (B, cached + S) -> hidden states (B, S, hidden); the cache grows by S."""
-        embedded = self.model.embed(ids, self.table, None if values is None else values.to(self.device))
-        output = self.model.body(
-            inputs_embeds=embedded, position_ids=positions, attention_mask=seen, past_key_values=cache, use_cache=True
-        )
-        return output.last_hidden_state
+            for item, said_now in zip(alive, token, strict=True):
+                said[item].append(int(said_now))
+            chunk = list(token[:, None])
+        return [self.vocabulary.decode(ids) for ids in said]
 
     @torch.inference_mode()
     def option_scores(
@@ -161,3 +119,69 @@ class Generator:
         losses = self.model.token_losses(hidden[kept], batch.labels[0][kept], table=self.output)
         scores = losses.new_zeros(len(pairs)).index_add_(0, batch.branch[0][kept] - 1, -losses)
         return scores.reshape(len(questions), len(options)).double().cpu().numpy()
+
+
+class _Reading:
+    """A key-value cache of some prefixes and of the branches behind each, one row a prefix.
+
+    Attributes:
+        keys: (G, cached) int64, the branch of each cached token: 0 in a prefix, -1 where a row is padded.
+    """
+
+    def __init__(self, generator: Generator, group: Sequence[Asked]) -> None:
+        from transformers import DynamicCache
+
+        self.model, self.table, self.pad = generator.model, generator.table, generator.vocabulary.pad
+        self.device, self.rows, self.cache = generator.device, len(group), DynamicCache()
+        self.keys = np.zeros((self.rows, 0), np.int64)
+        prefixes = [asked.prefix for asked in group]
+        if max(map(len, prefixes)):  # a blind model's prefix is empty where no token opens a sequence
+            first = np.zeros(self.rows, np.int64)
+            self.extend(np.arange(self.rows), first, first, prefixes, pad_values([asked.values for asked in group]))
+
+    def extend(
+        self, row: Ids, branch: Ids, position: Ids, chunks: Sequence[Ids], values: Tensor | None = None
+    ) -> Tensor:
+        """Reads one chunk of tokens for each of some branches.
+
+        Args:
+            row, branch: (I,) where each chunk belongs; items of a row follow each other.
+            position: (I,) of each chunk's first token.
+            values: behind placeholders, see `ECGLanguageModel.embed`.
+
+        Returns:
+            (I, hidden): the state at the last token of each chunk.
+        """
+        length = np.array([len(ids) for ids in chunks])
+        start = np.concatenate([[0], length.cumsum()[:-1]])  # in the line of all chunks
+        first = np.concatenate([[0], np.flatnonzero(np.diff(row)) + 1])  # item that opens each row
+        start -= np.repeat(start[first], np.diff([*first, len(row)]))  # in its row
+        new = np.full((self.rows, int((start + length).max())), -1, np.int64)
+        ids, positions = np.full_like(new, self.pad), np.zeros_like(new)
+        for item, tokens in enumerate(chunks):
+            place = row[item], slice(start[item], start[item] + length[item])
+            new[place], ids[place] = branch[item], tokens
+            positions[place] = np.arange(position[item], position[item] + length[item])
+        states = self._run(new, ids, positions, values)
+        self.keys = np.concatenate([self.keys, new], 1)
+        return states[torch.from_numpy(row), torch.from_numpy(start + length - 1)]
+
+    def _run(self, new: Ids, ids: Ids, positions: Ids, values: Tensor | None) -> Tensor:
+        """(G, S) branches, tokens and positions -> (G, S, hidden); the cache grows by S."""
+        device = self.device
+        branch, keys = torch.from_numpy(new).to(device), torch.from_numpy(self.keys).to(device)
+        seen = torch.cat([shares(branch, keys), block_mask(branch)[:, 0]], 2)[:, None]
+        embedded = self.model.embed(
+            torch.from_numpy(ids).to(device), self.table, None if values is None else values.to(device)
+        )
+        bias = torch.zeros(seen.shape, dtype=embedded.dtype, device=device)
+        bias.masked_fill_(~seen, torch.finfo(embedded.dtype).min)
+        output = self.model.body(
+            inputs_embeds=embedded,
+            position_ids=torch.from_numpy(positions).to(device),
+            attention_mask=bias,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        states: Tensor = output.last_hidden_state
+        return states

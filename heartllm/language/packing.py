@@ -139,5 +139,10 @@ def pad_values(rows: Sequence[Values | None]) -> Tensor | None:
 def block_mask(branch: Tensor) -> Tensor:
     """(B, S) branch numbers -> (B, 1, S, S) bool: causal, and within the prefix or one's own branch."""
     causal = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool, device=branch.device).tril()
-    target, source = branch[:, :, None], branch[:, None, :]
-    return (causal & ((source == 0) | (source == target)))[:, None]
+    return (causal & shares(branch, branch))[:, None]
+
+
+def shares(target: Tensor, source: Tensor) -> Tensor:
+    """Branch numbers (B, T) and (B, S) -> (B, T, S) bool: whether the source lies in the prefix or the target's branch."""
+    source = source[:, None, :]
+    return (source == 0) | (source == target[:, :, None])
