@@ -143,6 +143,6 @@ def block_mask(branch: Tensor) -> Tensor:
 
 
 def shares(target: Tensor, source: Tensor) -> Tensor:
-    """Branch numbers (B, T) and (B, S) -> (B, T, S) bool: whether the source lies in the prefix or the target's branch."""
+    """Branches (B, T) and (B, S) -> (B, T, S) bool: whether the source lies in the prefix or in the target's branch."""
     source = source[:, None, :]
     return (source == 0) | (source == target[:, :, None])
