@@ -43,6 +43,7 @@ class Server:
     """A server whose `answer` decides what to say to request number n; it keeps what it was asked, and when."""
 
     answer: Callable[[int, dict[str, Any]], Reply] = lambda number, body: reply("yes")
+    trickle: float = 0.0  # seconds between the bytes of the first reply
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -79,7 +80,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
-                self.wfile.write(payload)
+                for byte in payload if state.trickle and number == 0 else b"":
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(state.trickle)
+                if not state.trickle or number:
+                    self.wfile.write(payload)
             except OSError:
                 pass  # the client has gone
 
@@ -183,6 +188,20 @@ def test_a_server_that_hangs_is_tried_again(server: Server) -> None:
     server.answer = answer
     found = ask(server, timeout="0.3", concurrency="1")
     assert {part.text for part in found.values()} == {"yes"}
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_a_server_that_trickles_is_tried_again(server: Server, code: int) -> None:
+    server.answer = lambda number, body: (code, {}, b" " * 1000) if number == 0 else reply("yes")
+    server.trickle = 0.05  # 50 s in all, but never long without a byte
+    began = time.monotonic()
+    found = ask(server, invented_requests("test", patients=1)[:1], timeout="0.4", concurrency="1")
+    assert {part.text for part in found.values()} == {"yes"}
+    assert time.monotonic() - began < 10
+    server.bodies.clear()
+    found = ask(server, invented_requests("test", patients=1), timeout="0.4", concurrency="1", retries="0")
+    told = [part.error for part in found.values() if part.error]
+    assert told == ["no reply within 0.4 s"] if code == 200 else told[0].startswith("the server answers 500")
 
 
 @pytest.mark.parametrize(

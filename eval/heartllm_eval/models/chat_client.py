@@ -134,14 +134,15 @@ class ChatClient:
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(self.url, data=data, headers=headers, method="POST")
+        until = time.monotonic() + self.timeout
         try:
             with self._opener.open(request, timeout=self.timeout) as reply:
-                payload = reply.read(LARGEST_REPLY)
+                payload = _read(reply, until)
                 kind = str(reply.headers.get_content_type())
         except urllib.error.HTTPError as error:
             with error:
                 try:
-                    payload = error.read(LARGEST_REPLY)
+                    payload = _read(error, until)
                 except (OSError, http.client.HTTPException):
                     payload = b""
                 return None, self._status(error.code, payload, error.headers), retry_after(error.headers)
@@ -182,6 +183,20 @@ class ChatClient:
     def _clean(self, text: str) -> str:
         text = " ".join(text.split())
         return text.replace(self._key, "***") if self._key else text
+
+
+def _read(reply: Any, until: float) -> bytes:
+    """A reply's content, up to a limit of size. A socket's own timeout starts anew with every byte.
+
+    Raises:
+        TimeoutError: if it is not whole by `until`.
+    """
+    found = bytearray()
+    while len(found) < LARGEST_REPLY and (piece := reply.read1(1 << 16)):
+        found += piece
+        if time.monotonic() > until:
+            raise TimeoutError
+    return bytes(found)
 
 
 def checked_address(base_url: str) -> str:
