@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +180,35 @@ def test_everything_is_done_once(setting: stages.Setting) -> None:
     assert again.skipped == outcome.done
     assert len(calls(setting)) == len(jobs)
     assert (setting.work / "logs" / "ours/joint/seed-0/tune.log").is_file()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_several_jobs_run_side_by_side_but_none_before_what_it_needs(
+    setting: stages.Setting, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    jobs, lock = stages.jobs(setting), threading.Lock()
+    finished: set[str] = set()
+    running, most = 0, 0
+
+    def pretend(setting: stages.Setting, job: stages.Job) -> float:
+        nonlocal running, most
+        with lock:
+            assert set(job.needs) <= finished, job.name
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        job.makes.parent.mkdir(parents=True, exist_ok=True)
+        job.makes.touch()
+        with lock:
+            running -= 1
+            finished.add(job.name)
+        return 1.0
+
+    monkeypatch.setattr(driver, "_run", pretend)
+    monkeypatch.setattr(driver, "_finish", lambda setting, job: None)
+    outcome = driver.carry_out(setting, jobs, workers=workers, say=quiet)
+    assert sorted(outcome.done) == sorted(job.name for job in jobs)
+    assert most == workers
 
 
 def test_a_row_that_fails_stops_no_other(setting: stages.Setting) -> None:

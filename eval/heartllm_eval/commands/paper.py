@@ -16,6 +16,8 @@ EPILOG = """**Examples**
 
 `heartllm-eval paper reports/paper.toml --dry_run` (what is open, and how long it would take)
 
+`heartllm-eval paper reports/paper.toml --jobs 2` (two commands side by side, where there are two cores)
+
 `heartllm-eval paper reports/paper.toml --work runs/paper --only heartllm,clip`
 
 The same command goes on where it was stopped. A row that fails does not stop the others; the exit code then is 1."""
@@ -33,6 +35,7 @@ def paper(
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; the size's own without.")] = None,
     data_root: DataRoot = None,
+    jobs_n: Annotated[int, typer.Option("--jobs", min=1, help="Commands side by side, such as one a core.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry_run", help="Only say what would run.")] = False,
 ) -> None:
     """Trains and asks every row and seed of a plan, stage by stage, and freezes the runs; resumable."""
@@ -62,7 +65,7 @@ def paper(
         print(driver.plan_text(setting, jobs))
         return
     (setting.frozen / freezing.SAMPLES_FOLDER).mkdir(parents=True, exist_ok=True)
-    driver.carry_out(setting, jobs, say=lambda line: print(line, file=sys.stderr, flush=True))
+    driver.carry_out(setting, jobs, workers=jobs_n, say=lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def register(app: typer.Typer) -> None:

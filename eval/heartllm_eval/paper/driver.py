@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,38 +67,25 @@ def plan_text(setting: Setting, jobs: Sequence[Job]) -> str:
     return "\n".join(lines)
 
 
-def carry_out(setting: Setting, jobs: Sequence[Job], *, say: Say = print) -> Outcome:
-    """Runs what is open, in order.
+def carry_out(setting: Setting, jobs: Sequence[Job], *, workers: int = 1, say: Say = print) -> Outcome:
+    """Runs what is open, in order; at most `workers` jobs side by side, each as soon as what it needs is done.
 
     Raises:
         RowsFailed: after everything that could be done was done, if something failed.
     """
     outcome, source = Outcome(), provenance.source()
-    for job in jobs:
-        blocked = [name for name in job.needs if name in outcome.failed or name in outcome.held_back]
-        if blocked:
-            outcome.held_back.append(job.name)
-            continue
+    waiting, running = list(jobs), dict[Future[float | None], Job]()
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            if is_done(setting, job):
-                outcome.skipped.append(job.name)
-                continue
-            with _locked(setting, job) as mine:
-                if not mine:
-                    outcome.held_back.append(job.name)
-                    say(f"{job.name}: another process is at it")
-                    continue
-                _prepare(setting, job)
-                say(f"{job.name}: {' '.join(job.command[2:5])} ...")
-                seconds = _run(setting, job)
-                _finish(setting, job)
-        except HeartLLMError as error:
-            outcome.failed[job.name] = str(error)
-            say(f"{job.name}: FAILED. {error}")
-            continue
-        _stamp(setting, job, seconds, source)
-        outcome.done.append(job.name)
-        say(f"{job.name}: done in {seconds / 60:.1f} min")
+            while waiting or running:
+                while len(running) < workers and (job := _next(waiting, running.values(), outcome)):
+                    waiting.remove(job)
+                    running[pool.submit(_carry_out_one, setting, job, source, say)] = job
+                for finished in wait(running, return_when=FIRST_COMPLETED).done:
+                    _note(outcome, running.pop(finished), finished, say)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C has reached the commands too; they save and end
+            raise
     say(
         f"{len(outcome.done)} jobs done, {len(outcome.skipped)} were done, {len(outcome.failed)} failed, "
         f"{len(outcome.held_back)} held back"
@@ -110,6 +98,56 @@ def carry_out(setting: Setting, jobs: Sequence[Job], *, say: Say = print) -> Out
             remedy="Read their logs; the same command goes on with what is open.",
         )
     return outcome
+
+
+def _next(waiting: list[Job], running: Iterable[Job], outcome: Outcome) -> Job | None:
+    """The first job whose needs are done. What needs a job that is not going to be done is held back."""
+    open_names = {job.name for job in (*waiting, *running)}
+    for job in list(waiting):
+        if any(name in outcome.failed or name in outcome.held_back for name in job.needs):
+            waiting.remove(job)
+            open_names.discard(job.name)
+            outcome.held_back.append(job.name)
+        elif not any(name in open_names for name in job.needs):
+            return job
+    return None
+
+
+def _carry_out_one(setting: Setting, job: Job, source: Mapping[str, Any], say: Say) -> float | None:
+    """Does a job -> its seconds, 0 where it was done already, or None where another process is at it."""
+    if is_done(setting, job):
+        return 0.0
+    with _locked(setting, job) as mine:
+        if not mine:
+            return None
+        _prepare(setting, job)
+        say(f"{job.name}: {' '.join(job.command[2:5])} ...")
+        seconds = _run(setting, job)
+        _finish(setting, job)
+        _stamp(setting, job, seconds, source)
+        return seconds
+
+
+def _note(outcome: Outcome, job: Job, finished: Future[float | None], say: Say) -> None:
+    """Takes down what became of a job.
+
+    Raises:
+        BaseException: what no row is to blame for, such as Ctrl-C.
+    """
+    error = finished.exception()
+    if isinstance(error, HeartLLMError):
+        outcome.failed[job.name] = str(error)
+        say(f"{job.name}: FAILED. {error}")
+        return
+    seconds = finished.result()
+    if seconds is None:
+        outcome.held_back.append(job.name)
+        say(f"{job.name}: another process is at it")
+    elif not seconds:
+        outcome.skipped.append(job.name)
+    else:
+        outcome.done.append(job.name)
+        say(f"{job.name}: done in {seconds / 60:.1f} min")
 
 
 def is_done(setting: Setting, job: Job) -> bool:
