@@ -152,6 +152,15 @@ def test_only_some_rows_with_what_they_need(setting: stages.Setting) -> None:
     ]  # fmt: skip
 
 
+def test_a_checkpoint_that_is_there_is_asked_and_not_trained(setting: stages.Setting) -> None:
+    row = '[[row]]\nname = "given"\nlabel = "Given"\nkind = "variant"\nrecipe = "tiny"\ncheckpoint = "there/model"\n'
+    setting.plan.path.write_text(PLAN + row)
+    given = stages.Setting(plan.load(setting.plan.path), setting.size, setting.work, setting.frozen, "cpu")
+    jobs = stages.jobs(given, frozenset({"given"}))
+    assert [job.stage for job in jobs] == ["asking", "freezing"]
+    assert f"checkpoint={setting.plan.path.parent / 'there/model'}" in jobs[0].command
+
+
 def test_recipes_are_flattened_with_seed_and_size(setting: stages.Setting) -> None:
     row = setting.plan.row("no_ft")
     values = stages.recipe_values(setting, row, 1)

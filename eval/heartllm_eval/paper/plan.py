@@ -95,6 +95,7 @@ class Row:
         frontend: the row whose front-end and token store it uses; its own where empty.
         pretrained: the row whose forecasting stage it starts from; its own where empty.
         text: its front-end is trained against the texts of the blind control.
+        checkpoint: a trained one (a path beside the plan), asked as it is; `recipe` says how it was made.
         controls: asked beside it.
         about: a sentence for the results page.
     """
@@ -109,6 +110,7 @@ class Row:
     frontend: str = ""
     pretrained: str = ""
     text: bool = False
+    checkpoint: str = ""
     controls: tuple[str, ...] = ()
     about: str = ""
 

@@ -132,7 +132,12 @@ def write_recipe(setting: Setting, row: Row, seed: int) -> Path:
 
 def checkpoint(setting: Setting, row: str, regime: str, seed: int) -> Path:
     """Where a trained model lies."""
-    return setting.work / "models" / row / regime / f"seed-{seed}" / "checkpoint"
+    there = setting.plan.row(row).checkpoint
+    return (
+        setting.plan.path.parent / there
+        if there
+        else setting.work / "models" / row / regime / f"seed-{seed}" / "checkpoint"
+    )
 
 
 def _recipe(setting: Setting, row: Row, seed: int) -> Path:
@@ -146,8 +151,10 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     source = plan.row(row.frontend) if row.frontend else row
     place = f"{row.name}/{regime.name}/seed-{seed}"
     own: dict[str, Any] = {"row": row.name, "regime": regime.name, "seed": seed}
-    sites = list(_sites(setting))
-    yield from sites
+    yield from (job for job in _sites(setting) if not row.checkpoint or job.name.startswith("fresh"))
+    if row.checkpoint:
+        yield from _asking(setting, row, regime, seed)
+        return
     if row.text and main.name != row.name:  # its front-end is aligned with the blind control's texts
         yield from _frontend(setting, main, regime)
         yield _blind(setting, main, regime, 0)
@@ -184,19 +191,32 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     yield Job(
         f"{place}/tune", "tuning", (*command, "--out", str(folder)), folder / "manifest.json", needs, key=key, **own
     )  # fmt: skip
-    asked: tuple[str, ...] = (f"{place}/tune", *(job.name for job in sites if job.name.startswith("fresh")))
-    blind: tuple[str, ...] = ()
-    if "blind" in row.controls:
-        control = _blind(setting, row, regime, seed)
+    control = _blind(setting, row, regime, seed) if "blind" in row.controls else None
+    if control is not None:
         yield control
-        asked, blind = (*asked, control.name), ("--blind", str(control.makes.parent))
-    out = work / "eval" / place
+    yield from _asking(setting, row, regime, seed, f"{place}/tune", control)
+
+
+def _asking(
+    setting: Setting, row: Row, regime: Regime, seed: int, trained: str = "", control: Job | None = None
+) -> Iterator[Job]:
+    """Asking a checkpoint the regime's suites, and freezing the run.
+
+    Args:
+        trained: the job that trains it. control: the one that trains its blind control.
+    """
+    place = f"{row.name}/{regime.name}/seed-{seed}"
+    own: dict[str, Any] = {"row": row.name, "regime": regime.name, "seed": seed}
+    fresh = [job.name for job in _sites(setting) if job.name.startswith("fresh")]
+    needs = tuple(filter(None, (trained, *fresh, control.name if control else "")))
+    folder, out = checkpoint(setting, row.name, regime.name, seed), setting.work / "eval" / place
     command = (
         *HARNESS, "run", "--model", "heartllm", "--model_args", f"checkpoint={folder}", "--tasks",
-        ",".join(regime.suites), "--control", ",".join(row.controls) or "none", *blind, *_roots(setting, "fresh"),
+        ",".join(regime.suites), "--control", ",".join(row.controls) or "none",
+        *(("--blind", str(control.makes.parent)) if control else ()), *_roots(setting, "fresh"),
         "--device", setting.device, "--output_path", str(out),
     )  # fmt: skip
-    yield Job(f"{place}/ask", "asking", command, out / "run.json", asked, key=_key(regime.suites, row.controls), **own)
+    yield Job(f"{place}/ask", "asking", command, out / "run.json", needs, key=_key(regime.suites, row.controls), **own)
     target = setting.frozen / row.name / f"seed-{seed}"
     yield Job(
         f"{place}/freeze", "freezing", (*HARNESS, "freeze", str(out), "--output_path", str(target)),
