@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,12 @@ def write(root: Path, truth: Truth, wording: np.random.Generator) -> dict[str, l
 
 def fold(patient: int) -> int:
     """PTB-XL's `strat_fold`, 1 to 10, by patient: every ten patients in a row fall into ten folds, in mixed order."""
-    block = np.random.default_rng([7919, patient // 10]).permutation(10)
-    return int(block[patient % 10]) + 1
+    return _folds_of_ten(patient // 10)[patient % 10]
+
+
+@lru_cache(maxsize=16)  # the patients come in order, so a block is asked for ten times and more in a row
+def _folds_of_ten(block: int) -> tuple[int, ...]:
+    return tuple(int(place) + 1 for place in np.random.default_rng([7919, block]).permutation(10))
 
 
 def truth_row(truth: Truth) -> list[str]:

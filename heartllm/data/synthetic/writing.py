@@ -7,13 +7,14 @@ Each finished chunk leaves its table rows in `parts/`; when all chunks are there
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from heartllm.errors import DataError, UsageError
 VERSION = 3  # of the model and the files; a higher one means other recordings for the same seed
 CHUNK = 200
 BORROWED = ("noise_of", "machine_of")  # what a site may take from the other one
+BLAS_THREADS = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # read by OpenBLAS and MKL, and by Accelerate
 README = """SYNTHETIC, not patients.
 
 These 12-lead ECGs ({rate:g} Hz, {seconds:g} s) were drawn by HeartLLM's heart-vector model with seed {seed}: site
@@ -131,13 +133,31 @@ def _run(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
-        jobs = [pool.submit(write_chunk, site, folder, seed, chunk, borrowed) for chunk in chunks]
+        with _one_blas_thread():  # the pool starts its workers while the jobs are handed in
+            jobs = [pool.submit(write_chunk, site, folder, seed, chunk, borrowed) for chunk in chunks]
         try:
             for job in as_completed(jobs):
                 yield job.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Processes started inside compute with one BLAS thread each, unless the caller's environment asks for another
+    number.
+
+    The matrices here are so small that a second thread only waits, and that at full load: two workers would keep four
+    threads busy for the work of two. The number must be set before a worker imports numpy, hence the environment.
+    """
+    added = [name for name in BLAS_THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def write_chunk(site: str, folder: Path, seed: int, chunk: range, borrowed: dict[str, str | None] | None = None) -> int:

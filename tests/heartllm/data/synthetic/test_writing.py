@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +114,32 @@ def test_files_do_not_depend_on_the_workers(root: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(writing, "CHUNK", 20)
     write_site("a", tmp_path, recordings=COUNT, seed=SEED, workers=2)
     assert contents(tmp_path / "synthetic-a") == contents(root / "synthetic-a")
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, "1"), ("3", "3")])
+def test_workers_have_one_blas_thread_unless_the_user_asks_for_more(
+    asked: str | None, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    seen = []
+
+    class Pool(ThreadPoolExecutor):
+        """Notes what a process started now would inherit."""
+
+        def __init__(self, workers: int, mp_context: object) -> None:
+            super().__init__(workers)
+
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            seen.append(os.environ["OMP_NUM_THREADS"])
+            return super().submit(*arguments, **named)
+
+    monkeypatch.setattr(writing, "CHUNK", 2)
+    monkeypatch.setattr(writing, "ProcessPoolExecutor", Pool)
+    write_site("a", tmp_path, recordings=4, seed=SEED, workers=2)
+    assert seen == [given, given]
+    assert os.environ.get("OMP_NUM_THREADS") == asked
 
 
 def test_an_interrupted_site_is_unfinished_and_goes_on(
