@@ -58,6 +58,8 @@ class Recipe:
     Attributes:
         repeat: how often a dataset's recordings come up in one pass, as "name=3".
         views: tokenisations of each training recording.
+        recordings: at most so many training recordings of each dataset for the language model, the same ones in every
+            larger choice (whole patients, in an order drawn once); 0 for all. The front-end sees all.
         pretrain: whether there is a forecasting stage; without it tuning starts from the front-end.
         frontend: what the language model is fed, the codec's codes unless the recipe says otherwise; see
             `heartllm.training.frontends`.
@@ -71,6 +73,7 @@ class Recipe:
     )
     tuning: LanguageRecipe = field(default_factory=lambda: LanguageRecipe(loop=LoopConfig(steps=1000)))
     views: int = 4
+    recordings: int = 0
     repeat: tuple[str, ...] = ()
     pretrain: bool = True
     frontend: FrontEndRecipe = field(default_factory=lambda: frontend_recipe({}, TokenizerRecipe(), "recipe"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,19 @@ def questions_of(entries: Sequence[Entry], settings: QuestionSettings, split: st
     return found
 
 
+def some_patients(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """At most `most` recordings, of whole patients, in the given order; a larger choice holds every smaller one."""
+    order = sorted({entry.patient_id for entry in entries}, key=lambda patient: sha256(patient.encode()).digest())
+    counts = Counter(entry.patient_id for entry in entries)
+    chosen, used = set[str](), 0
+    for patient in order:
+        if used + counts[patient] > most:
+            break
+        chosen.add(patient)
+        used += counts[patient]
+    return [entry for entry in entries if entry.patient_id in chosen]
+
+
 def corpus(entries: Iterable[Entry], questions: Mapping[str, Sequence[Question]]) -> Iterator[str]:
     """What a text tokenizer should know: questions, answers, reports, patient features."""
     for entry in entries:
@@ -53,6 +68,8 @@ class Workshop:
             for split in ("train", "valid")
         }
         self.entries = {split: [dataset.entries(split) for dataset in datasets] for split in self.stores}
+        if recipe.recordings:
+            self.entries["train"] = [some_patients(part, recipe.recordings) for part in self.entries["train"]]
         self.questions = {
             split: [questions_of(entries, recipe.questions, split) for entries in self.entries[split]]
             for split in self.stores
@@ -80,7 +97,7 @@ class Workshop:
         names: list[str] | None = None
         for split, stores in self.stores.items():
             folder = out / split
-            mark = example_fingerprint(stores, model.vocabulary, [settings, repeats])
+            mark = example_fingerprint(stores, model.vocabulary, [settings, repeats, self.recipe.recordings])
             if not (folder / "manifest.json").exists():
                 write_examples(
                     folder,

@@ -39,6 +39,10 @@ DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
     "clip": {"frontend.kind": "clip"},
     "time_llm": {"frontend.kind": "time_llm"},
     "ecg_byte": {"frontend.kind": "ecg_byte"},
+    "recordings_100": {"recordings": 100},
+    "recordings_400": {"recordings": 400},
+    "narrow": {"language.tiny.hidden": 64, "language.tiny.feedforward": 192},
+    "wide": {"language.tiny.hidden": 192, "language.tiny.feedforward": 576},
 }
 
 
