@@ -103,8 +103,8 @@ def attention(
     for row in summary:
         if row["kind"] == "all" and row["measure"] in ("covered", "auc"):
             bounds = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-            whose = "answered yes" if row["answered_yes_only"] else "all"
-            print(f"{row['method']:42} {whose:13} {row['measure']:8} {row['value']:.3f}{bounds}  of {row['samples']}")
+            about = f"{row['method']:42} {row['findings']:16} {row['measure']:8}"
+            print(f"{about} {row['value']:.3f}{bounds}  of {row['samples']}")
     print(f"written to {output_path / 'attention'}", file=sys.stderr)
 
 

@@ -20,6 +20,7 @@ from heartllm.errors import DataError
 from heartllm_eval.figures import style
 from heartllm_eval.figures.attention_data import SHOWN_RATE, Example
 from heartllm_eval.figures.attention_maps import ATTENTION, BEATS, CYCLE, LEAD_GROUPS, SHUFFLED
+from heartllm_eval.figures.attention_measures import EVERY, READ
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,11 +69,16 @@ def rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
 
 def coverage_rows(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the figure of coverage shows."""
-    return [
-        dict(row)
-        for row in summary
-        if row["measure"] == "covered" and str(row["answered_yes_only"]) == "False" and row["method"] in COVERED
-    ]
+    return [dict(row) for row in summary if row["measure"] == "covered" and _drawn(row) and row["method"] in COVERED]
+
+
+def _drawn(row: Mapping[str, Any]) -> bool:
+    """All findings of each kind, and over all kinds also those that are read off the ECG."""
+    return row["findings"] == EVERY or (row["kind"], row["findings"]) == ("all", READ)
+
+
+def _group(row: Mapping[str, Any]) -> str:
+    return str(row["kind"]) if row["findings"] == EVERY else READ
 
 
 @style.in_style
@@ -129,6 +135,8 @@ def draw_lead_groups(examples: Sequence[Example]) -> Figure:
 def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, str] = COVERED) -> Figure:
     """Coverage of the finding by the top fifth of the windows, by kind of finding and method, against chance.
 
+    Beside all findings stand those that the model affirms and reads off the ECG, see `summarise`.
+
     Args:
         summary: rows of `summary.csv`, as text or numbers.
         methods: method -> its name in the legend, in the order of drawing.
@@ -136,8 +144,8 @@ def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, st
     Raises:
         DataError: if the summary has no such rows.
     """
-    some = [row for row in summary if row["measure"] == "covered" and str(row["answered_yes_only"]) == "False"]
-    kinds = list(dict.fromkeys(str(row["kind"]) for row in some))
+    some = [row for row in summary if row["measure"] == "covered" and _drawn(row)]
+    kinds = list(dict.fromkeys(_group(row) for row in some))
     if not some:
         raise DataError("has no coverage to draw", where="summary.csv", remedy="Run `heartllm-eval measure attention`.")
     figure = style.new_figure(style.COLUMN, 2.5)
@@ -146,7 +154,7 @@ def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, st
     width = 0.8 / len(methods)
     for number, ((method, label), (hatch, colour)) in enumerate(zip(methods.items(), looks, strict=False)):
         for place, kind in enumerate(kinds):
-            chosen = [row for row in some if row["method"] == method and row["kind"] == kind]
+            chosen = [row for row in some if row["method"] == method and _group(row) == kind]
             if not chosen:
                 continue
             value = float(chosen[0]["value"])
@@ -157,8 +165,9 @@ def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, st
                 axes.plot([x, x], [low, high], color=style.INK, linewidth=0.8)
     chance = float(some[0]["chance"])
     axes.axhline(chance, color=style.INK, linewidth=0.8, linestyle="--", label="chance")
-    counts = {kind: max(int(row["samples"]) for row in some if row["kind"] == kind) for kind in kinds}
-    axes.set_xticks(range(len(kinds)), [f"{kind}\n(n={counts[kind]})" for kind in kinds])
+    counts = {kind: max(int(row["samples"]) for row in some if _group(row) == kind) for kind in kinds}
+    names = {kind: kind.replace("read off the", "read off\nthe") for kind in kinds}
+    axes.set_xticks(range(len(kinds)), [f"{names[kind]}\n(n={counts[kind]})" for kind in kinds])
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of finding covered")
     figure.legend(loc="outside upper left", ncols=2, columnspacing=1.0)

@@ -42,6 +42,8 @@ Floats = npt.NDArray[np.float64]
 OTHER, OTHER_CYCLE = (f"{name}, another question's" for name in (BEATS, CYCLE))
 METHODS = (BEATS, CYCLE, PLACE, ATTENTION, ROLLOUT, OTHER, OTHER_CYCLE, SHUFFLED, SHUFFLED_ROLLOUT)
 MEASURES = ("covered", "precision", "auc", "shift_rank")
+EVERY, AFFIRMED, READ = "all", "answered yes", "read off the ECG"  # which findings a mean is over
+READ_DROP = 1.0  # nats that the right answer loses without the ECG's own beats, for a finding to count as read off it
 YES, NO = "yes", "no"
 
 
@@ -179,7 +181,9 @@ def _rank_correlation(a: Floats, b: Floats) -> float:
 def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed: int = 0) -> list[Row]:
     """Means by method, kind of finding and answer, with intervals from a bootstrap by patient.
 
-    Rows are kind ("all" over all kinds), whether only findings are counted that the model affirmed, method, measure.
+    Rows are kind ("all" over all kinds), which findings are counted, method, measure. Counted are all findings; those
+    that the model affirms; and of these the ones whose answer hangs on the ECG: replacing all of it costs `READ_DROP`
+    nats. A map cannot point at what an answer was not read off. That choice knows nothing of places.
 
     Raises:
         DataError: without rows.
@@ -190,10 +194,8 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed:
     kinds = ("all", *dict.fromkeys(row["kind"] for row in rows))
     methods = [name for name in METHODS if any(row["method"] == name for row in rows)]
     for kind in kinds:
-        for answered in (False, True):
-            part = [
-                row for row in rows if kind in ("all", row["kind"]) and (row["answered"] or not answered)
-            ]  # fmt: skip
+        for whose in (EVERY, AFFIRMED, READ):
+            part = [row for row in rows if kind in ("all", row["kind"]) and _counts(row, whose)]
             for method in methods:
                 chosen = [row for row in part if row["method"] == method]
                 measures = [*MEASURES, "agreement"] + (["lead_group_found"] if method == BEATS else [])
@@ -201,10 +203,14 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed:
                     scored = [row for row in chosen if row[measure] is not None]
                     if scored:
                         found.append(
-                            {"kind": kind, "answered_yes_only": answered, "method": method, "measure": measure}
+                            {"kind": kind, "findings": whose, "method": method, "measure": measure}
                             | _mean(scored, measure, resamples, seed)
                         )
     return found
+
+
+def _counts(row: Mapping[str, Any], whose: str) -> bool:
+    return whose == EVERY or bool(row["answered"] and (whose == AFFIRMED or row["whole_drop"] >= READ_DROP))
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], measure: str, resamples: int, seed: int) -> Row:

@@ -81,17 +81,11 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
         return _missing("attention and occlusion on synthetic ECGs", "heartllm-eval measure attention")
     from heartllm_eval.figures.attention_maps import ATTENTION as LOOK
     from heartllm_eval.figures.attention_maps import BEATS, CYCLE, SHUFFLED
+    from heartllm_eval.figures.attention_measures import EVERY, READ
 
-    def one(method: str, measure: str) -> Mapping[str, str] | None:
-        return next(
-            (
-                row
-                for row in rows
-                if (row["kind"], row["method"], row["measure"]) == ("all", method, measure)
-                and row["answered_yes_only"].lower() == "false"
-            ),
-            None,
-        )
+    def one(method: str, measure: str, findings: str = EVERY) -> Mapping[str, str] | None:
+        wanted = ("all", findings, method, measure)
+        return next((r for r in rows if (r["kind"], r["findings"], r["method"], r["measure"]) == wanted), None)
 
     where = "figures/data/attention/summary.csv"
     found: list[Finding] = []
@@ -104,6 +98,9 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
         state = _against_level(row, float(row["chance"])) if method == LOOK else "note"
         chance = f"chance {float(row['chance']):.3f}"
         text = f"the top 20 % of windows by {method} cover {_value(row, 3)} of the finding; {chance}"
+        read = one(method, "covered", READ)
+        if read is not None:
+            text += f"; of the {read['samples']} findings that are affirmed and {READ}, {_value(read, 3)}"
         found.append(_finding(state, text, where))
     ours, theirs = one(LOOK, "covered"), one(SHUFFLED, "covered")
     if ours is not None and theirs is not None and _low(ours) is not None and _high(theirs) is not None:

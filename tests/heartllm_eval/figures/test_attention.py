@@ -46,7 +46,7 @@ def example(*, real: bool = False) -> Example:
 def summary_rows() -> list[dict[str, Any]]:
     return [
         {
-            "kind": kind, "answered_yes_only": False, "method": method, "measure": "covered", "value": value,
+            "kind": kind, "findings": "all", "method": method, "measure": "covered", "value": value,
             "low": value - 0.05, "high": value + 0.05, "chance": 0.2, "samples": 12, "patients": 12,
         }
         for kind in ("all", "extra beats", "QRS")

@@ -34,8 +34,11 @@ from heartllm_eval.figures.attention_maps import (
     phase_of,
 )
 from heartllm_eval.figures.attention_measures import (
+    AFFIRMED,
+    EVERY,
     METHODS,
     OTHER,
+    READ,
     Target,
     choose,
     head_table,
@@ -122,16 +125,18 @@ def test_means_and_chances_by_hand() -> None:
     }  # fmt: skip
     rows = [
         {**base, "patient": str(i), "kind": "QRS" if i % 2 else "ST-T", "answered": i < 5, "method": BEATS,
-         "covered": i / 20}
+         "covered": i / 20, "whole_drop": i / 3}
         for i in range(20)
     ]  # fmt: skip
-    table = {(r["kind"], r["answered_yes_only"], r["measure"]): r for r in summarise(rows, resamples=200)}
-    assert table["all", False, "covered"]["value"] == pytest.approx(np.mean(np.arange(20) / 20))
-    assert table["all", False, "covered"]["low"] < table["all", False, "covered"]["value"]
-    assert table["all", True, "covered"]["value"] == pytest.approx(0.1)
-    assert table["QRS", False, "covered"]["samples"] == 10
-    assert table["all", False, "precision"]["chance"] == pytest.approx(0.1)
-    assert table["all", True, "covered"]["low"] is None  # five patients
+    table = {(r["kind"], r["findings"], r["measure"]): r for r in summarise(rows, resamples=200)}
+    assert table["all", EVERY, "covered"]["value"] == pytest.approx(np.mean(np.arange(20) / 20))
+    assert table["all", EVERY, "covered"]["low"] < table["all", EVERY, "covered"]["value"]
+    assert table["all", AFFIRMED, "covered"]["value"] == pytest.approx(0.1)
+    assert table["QRS", EVERY, "covered"]["samples"] == 10
+    assert table["all", EVERY, "precision"]["chance"] == pytest.approx(0.1)
+    assert table["all", AFFIRMED, "covered"]["low"] is None  # five patients
+    assert table["all", READ, "covered"]["samples"] == 2  # affirmed, and a nat or more hangs on the ECG: 3 and 4
+    assert table["all", READ, "covered"]["value"] == pytest.approx(3.5 / 20)
     with pytest.raises(DataError, match="nothing was measured"):
         summarise([])
 
