@@ -118,6 +118,22 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.Setting:
     return stages.Setting(loaded, loaded.size(), tmp_path / "work", tmp_path / "runs", "cpu")
 
 
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Command:
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["heartllm-eval", "paper", *arguments])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
 def calls(setting: stages.Setting) -> list[list[str]]:
     path = setting.plan.path.parent / "calls"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -159,6 +175,17 @@ def test_a_checkpoint_that_is_there_is_asked_and_not_trained(setting: stages.Set
     jobs = stages.jobs(given, frozenset({"given"}))
     assert [job.stage for job in jobs] == ["asking", "freezing"]
     assert f"checkpoint={setting.plan.path.parent / 'there/model'}" in jobs[0].command
+
+
+def test_only_what_is_not_frozen_yet(setting: stages.Setting, command: Command) -> None:
+    driver.carry_out(setting, stages.jobs(setting, frozenset({"ours"})), say=quiet)
+    left = stages.jobs(setting, missing=True)
+    assert {job.row for job in left if job.stage == "freezing"} == {"clip", "no_ft", "half"}
+    assert "ours/joint/front-end" in {job.name for job in left}  # the others need it
+    assert "ours/joint/seed-0/ask" not in {job.name for job in left}
+    driver.carry_out(setting, left, say=quiet)
+    assert stages.jobs(setting, missing=True) == []
+    assert command(str(setting.plan.path), "--frozen", str(setting.frozen), "--missing") == 0
 
 
 def test_recipes_are_flattened_with_seed_and_size(setting: stages.Setting) -> None:
@@ -314,22 +341,6 @@ def test_the_committed_plan_is_whole(tmp_path: Path) -> None:
     for table in committed.tables:
         for suite in table.suites:
             assert any(suite in regime.suites for regime in committed.size().regimes), suite
-
-
-Command = Callable[..., int]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Command:
-    def call(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["heartllm-eval", "paper", *arguments])
-        try:
-            cli.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return call
 
 
 def test_the_command(setting: stages.Setting, command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,8 @@ EPILOG = """**Examples**
 
 `heartllm-eval paper reports/paper.toml --work runs/paper --only heartllm,clip`
 
+`heartllm-eval paper reports/paper.toml --missing` (only what is not frozen yet, in a fresh work folder too)
+
 The same command goes on where it was stopped. A row that fails does not stop the others; the exit code then is 1."""
 
 
@@ -36,6 +38,9 @@ def paper(
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; the size's own without.")] = None,
     data_root: DataRoot = None,
     jobs_n: Annotated[int, typer.Option("--jobs", min=1, help="Commands side by side, such as one a core.")] = 1,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only trainings of which no run is frozen yet, and what they need.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", help="Only say what would run.")] = False,
 ) -> None:
     """Trains and asks every row and seed of a plan, stage by stage, and freezes the runs; resumable."""
@@ -58,7 +63,10 @@ def paper(
     names = split_names(only)
     for name in names:
         loaded.row(name)
-    jobs = stages.jobs(setting, frozenset(names))
+    jobs = stages.jobs(setting, frozenset(names), missing=missing)
+    if not jobs and missing:
+        print("every run is frozen", file=sys.stderr)
+        return
     if not jobs:
         raise UsageError("nothing to do", where="--only", remedy="These rows are not trained at this size.")
     if dry_run:

@@ -64,21 +64,28 @@ class Setting:
     data_roots: tuple[Path, ...] = ()
 
 
-def jobs(setting: Setting, only: frozenset[str] = frozenset()) -> list[Job]:
+def jobs(setting: Setting, only: frozenset[str] = frozenset(), *, missing: bool = False) -> list[Job]:
     """All jobs in an order that respects what each needs; shared ones come once.
 
     Args:
         only: names of rows; all where empty. What a row needs of others (a front-end, the blind control) is kept.
+        missing: only trainings of which no run is frozen yet, and what they need.
 
     Raises:
         UsageError: for a row without recipe, or a recipe that is not one.
     """
     found: dict[str, Job] = {}
     for row, regime, seed in setting.plan.jobs(setting.size):
-        if not only or row.name in only:
+        if (not only or row.name in only) and not (missing and is_frozen(setting, row, regime, seed)):
             for job in _training(setting, row, regime, seed):
                 found.setdefault(job.name, job)
     return list(found.values())
+
+
+def is_frozen(setting: Setting, row: Row, regime: Regime, seed: int) -> bool:
+    """Whether there is a frozen run of every suite of a training."""
+    folder = setting.frozen / row.name / f"seed-{seed}"
+    return all((folder / suite / "manifest.json").is_file() for suite in regime.suites)
 
 
 def recipe_values(setting: Setting, row: Row, seed: int) -> dict[str, Any]:
