@@ -177,6 +177,31 @@ def test_a_checkpoint_that_is_there_is_asked_and_not_trained(setting: stages.Set
     assert f"checkpoint={setting.plan.path.parent / 'there/model'}" in jobs[0].command
 
 
+def test_every_row_begins_as_the_text_model_of_its_regime(setting: stages.Setting) -> None:
+    (setting.plan.path.parent / "text.toml").write_text('base = "tiny"\n[tuning.loop]\nsteps = 7\n')
+    given = setting.plan.path
+    given.write_text(PLAN.replace('about = "nothing"', 'about = "nothing"\ntext = "text.toml"'))
+    loaded = plan.load(given)
+    begun = stages.Setting(loaded, loaded.size(), setting.work, setting.frozen, "cpu")
+    jobs = {job.name: job for job in stages.jobs(begun)}
+    text = jobs["text/joint"]
+    assert "--blind" in text.command
+    assert "--text" not in text.command
+    folder = str(text.makes.parent)
+    first = [job for job in jobs.values() if job.stage in ("forecasting", "blind")] + [jobs["no_ft/joint/seed-0/tune"]]
+    for job in first:
+        assert job.command[job.command.index("--text") + 1] == folder, job.name
+        assert "text/joint" in job.needs
+    assert "--text" not in jobs["ours/joint/seed-0/tune"].command  # goes on from forecasting
+    assert jobs["clip/joint/front-end"].command[-3:-1] == (folder, "--out")
+    outcome = driver.carry_out(begun, list(jobs.values()), say=quiet)
+    assert not outcome.failed
+    assert "steps = 7" in (setting.work / "recipes" / "text.toml").read_text()
+    assert "text models: text/joint" in driver.plan_text(
+        stages.Setting(loaded, loaded.size(), setting.work / "new", setting.frozen, "cpu"), list(jobs.values())
+    )
+
+
 def test_only_what_is_not_frozen_yet(setting: stages.Setting, command: Command) -> None:
     driver.carry_out(setting, stages.jobs(setting, frozenset({"ours"})), say=quiet)
     left = stages.jobs(setting, missing=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from heartllm_eval.paper.claims import Finding
 
 EMBEDDINGS, ATTENTION, DENOISING = "embeddings", "attention/summary.csv", "codec/denoising.csv"
-FORECASTS = "forecasts.csv"
+FORECASTS = "forecast"
 RIVALS = ("TEST", "Time-LLM")  # of which the paper says that they keep the modalities apart
 # Measure, the value beyond which the modalities are apart, that beyond which they are mixed, and its sign (1: more is
 # mixed). The probe is at 1 wherever some direction separates the two, so it does not stand alone.
@@ -146,17 +146,37 @@ def denoising(folder: Path) -> tuple[Finding, ...]:
 
 
 def forecasts(folder: Path) -> tuple[Finding, ...]:
-    """C4: forecasts of rhythm and intervals against repeating the last beat."""
-    rows = _rows(folder / FORECASTS)
-    if rows is None:
-        return _missing("forecasts of rhythm and intervals against repeating the last beat", "no measurement is built")
-    where = f"figures/data/{FORECASTS}"
-    return tuple(
-        _finding(
-            _against_level(row, 0.0), f"{row['measure']}: the baseline's error less the model's {_value(row, 2)}", where
-        )
-        for row in rows
-    )
+    """C4: forecasts of rhythm and intervals against repeating the last beat, a finding a dataset and measure."""
+    from heartllm_eval.figures.forecast_data import read
+    from heartllm_eval.figures.forecast_measures import DECISIVE, GREEDY, MEASURES, NATS, READ_ALONG, SAMPLED
+
+    place = folder / FORECASTS
+    if not place.is_dir() or not any(place.glob("*.json")):
+        what = "forecasts of rhythm and intervals against repeating the last beat"
+        return _missing(what, "heartllm-eval measure forecast")
+    where, found = "figures/forecast.csv", list[Any]()
+    rows = {(row["dataset"], row["measure"], row["system"]): row for row in read(place)}
+    for dataset in dict.fromkeys(key[0] for key in rows):
+        for measure in DECISIVE:
+            ways = {name: rows.get((dataset, measure, name)) for name in (GREEDY, SAMPLED)}
+            told = {name: row for name, row in ways.items() if row is not None and row["gain"] is not None}
+            # A way whose forecasts are hardly ever to be read has no interval, and no say.
+            states = {_against_level(_gain(row), 0.0) for row in told.values() if row["gain_low"] is not None}
+            state = states.pop() if len(states) == 1 else "open"
+            said = [f"{name} {_value(_gain(row), 2)} ({row['pairs']} ECGs)" for name, row in told.items()]
+            said += [f"{name} never to be read beside it" for name in ways if name not in told]
+            what = f"{dataset}, {measure}, {MEASURES[measure]}"
+            text = f"{what}: error of the repeated beat less that of the {'; of the '.join(said)}"
+            found.append(_finding(state, text, where))
+        row = rows.get((dataset, NATS, READ_ALONG))
+        if row is not None and row["gain"] is not None:
+            text = f"{dataset}, nats that the model saves a true code against its frequency: {_value(_gain(row), 2)}"
+            found.append(_finding("note", text, where))
+    return tuple(found)
+
+
+def _gain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"]}
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, str]] | None:

@@ -114,8 +114,10 @@ def judge(plan: Plan, made: Mapping[str, Made], folder: Path) -> list[Claim]:
             "C4",
             "Forecasting ECG tokens teaches the LLM temporal dynamics.",
             "Without the next-code loss, at as many steps of both stages, it does as well; or its forecasts of rhythm "
-            "and "
-            "intervals are no better than repeating the last beat.",
+            "and intervals (rate, RR deviation, PR, QRS, QT, whether a rhythm can be told) are no better than "
+            "repeating the last beat. A measure is against where the interval of the paired difference speaks for the "
+            "repeated beat, for where it speaks for the model, and open otherwise; of the two ways to go on (greedy, "
+            "sampled) all that can be read in 10 patients or more must agree.",
             (
                 *see.helps("table1_qa", "without_forecast_term"),
                 *see.helps("table2_reports", "without_forecast_term"),

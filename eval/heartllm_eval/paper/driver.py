@@ -24,7 +24,7 @@ from heartllm_eval.paper.plan import TRAINING_FILE
 from heartllm_eval.paper.stages import Job, Setting
 
 Say = Callable[[str], object]
-_STAGES = ("tokens", "forecasting", "tuning", "blind", "asking")
+_STAGES = ("tokens", "text", "forecasting", "tuning", "blind", "asking")
 
 
 class RowsFailed(HeartLLMError):
@@ -61,6 +61,13 @@ def plan_text(setting: Setting, jobs: Sequence[Job]) -> str:
     drawn = [job.name for job in jobs if job.stage == "data" and not is_done(setting, job)]
     if drawn:
         lines.insert(1, f"  to be drawn: {', '.join(drawn)}")
+    texts = [job for job in jobs if job.stage == "text" and not is_done(setting, job)]
+    if texts:
+        hours = _hours(setting, texts)
+        total += hours or 0.0
+        lines.insert(
+            1, f"  text models: {', '.join(job.name for job in texts)}" + (f"  ~{hours:.1f} h" if hours else "")
+        )
     lines.append(f"about {total:.1f} hours of one core are left, as far as measured")
     if unknown:
         lines.append(f"not measured at this size: {', '.join(dict.fromkeys(unknown))}")
@@ -169,6 +176,8 @@ def is_done(setting: Setting, job: Job) -> bool:
 
 
 def _prepare(setting: Setting, job: Job) -> None:
+    for path, text in job.files:
+        stages.write_file(path, text)
     if job.row and job.stage not in ("asking", "freezing"):
         stages.write_recipe(setting, setting.plan.row(job.row), job.seed)
 

@@ -81,6 +81,11 @@ def _coverage(place: Path) -> Drawn:
     return module.draw_coverage(rows), module.coverage_rows(rows)
 
 
+def _forecast(place: Path) -> Drawn:
+    rows = _module("forecast_data").read(place)
+    return _module("forecast").draw_forecast(rows), rows
+
+
 def _codec(name: str) -> Callable[[Path], Drawn]:
     def drawn(place: Path) -> Drawn:
         figure, rows = _module("codec").drawn(name, place)
@@ -153,6 +158,13 @@ FIGURES: tuple[Entry, ...] = (
         "codec/readings_noise.csv",
         _NOISE,
         _codec("readings_noise"),
+    ),
+    Entry(
+        "forecast",
+        "Forecasts of rhythm, intervals and codes, against repeating the last beat",
+        "forecast",
+        "heartllm-eval measure forecast",
+        _forecast,
     ),
     Entry("ood", "Out of distribution: noise, gain, rates, leads", "ood", "heartllm-eval measure shift", _ood),
     Entry("learning", "Learning curves", "learning.csv", _CURVE, _curve("draw_learning")),

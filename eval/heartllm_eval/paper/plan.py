@@ -41,7 +41,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Hours:
-    """Hours of each stage of a training, for the estimate of a dry run."""
+    """Hours of each stage of a training, for the estimate of a dry run; `text` once a regime."""
 
     frontend: float
     tokens: float
@@ -49,6 +49,7 @@ class Hours:
     tuning: float
     blind: float
     asking: float
+    text: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Size:
         regimes: by name; a row that names one that a size has not is not trained at this size.
         base: recipe that takes the place of the base of every row's recipe (a path beside the plan); empty: their own.
         changes: folder of `<recipe>.toml` files whose keys come on top of a row's recipe at this size.
+        text: recipe of a language model trained on the texts of a regime alone, as which every row then begins (a path
+            beside the plan); empty where rows begin from nothing, or as a pretrained model.
         sites: synthetic hospitals to train on. fresh: others, drawn anew, to be asked about.
         device: cpu, cuda.
         hours: of one core, a stage, measured; nothing where the size was never run.
@@ -71,6 +74,7 @@ class Size:
     regimes: tuple[Regime, ...]
     base: str = ""
     changes: str = ""
+    text: str = ""
     sites: tuple[Site, ...] = ()
     fresh: tuple[Site, ...] = ()
     device: str = "cpu"
@@ -94,7 +98,8 @@ class Row:
         seeds: how many trainings of its language model, from seed 0 on.
         frontend: the row whose front-end and token store it uses; its own where empty.
         pretrained: the row whose forecasting stage it starts from; its own where empty.
-        text: its front-end is trained against the texts of the blind control.
+        text: its front-end is trained against a text model: the one that rows begin as, or the blind control.
+        own_text: its language model has another size than the main row's, and so begins as a text model of its own.
         checkpoint: a trained one (a path beside the plan), asked as it is; `recipe` says how it was made.
         controls: asked beside it.
         about: a sentence for the results page.
@@ -110,6 +115,7 @@ class Row:
     frontend: str = ""
     pretrained: str = ""
     text: bool = False
+    own_text: bool = False
     checkpoint: str = ""
     controls: tuple[str, ...] = ()
     about: str = ""

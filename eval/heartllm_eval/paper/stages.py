@@ -2,6 +2,7 @@
 
     WORK/data, fresh                              synthetic sites to train on, and to be asked about
     WORK/recipes/<row>-seed-<k>.toml              the row's recipe, flattened, with its seed
+    WORK/models/text/<regime>                     the text model that all rows of a regime begin as, if there is one
     WORK/frontends/<row>/<regime>                 a front-end, trained once a regime; WORK/tokens/... its store
     WORK/models/<row>/<regime>/seed-<k>/          forecast, checkpoint, blind
     WORK/eval/<row>/<regime>/seed-<k>             the run folder
@@ -16,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ class Job:
         row, regime, seed: the training that it is of; empty where it is shared.
         makes: a folder or file that is there when it is done.
         key: of everything that the command depends on beside its inputs: options and recipe.
-        stage: "data", "front-end", "tokens", "forecasting", "tuning", "blind", "asking", "freezing".
+        files: path and text of what is written before it starts, beside the row's recipe.
+        stage: "data", "front-end", "tokens", "text", "forecasting", "tuning", "blind", "asking", "freezing".
     """
 
     name: str
@@ -50,6 +52,7 @@ class Job:
     regime: str = ""
     seed: int = 0
     key: str = ""
+    files: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,15 @@ def write_recipe(setting: Setting, row: Row, seed: int) -> Path:
     """Writes the recipe that the stages are given; a file that is the same already stays."""
     path = _recipe(setting, row, seed)
     values = recipe_values(setting, row, seed)
-    text = f"# {row.label}, seed {seed}: made from {row.recipe} by the plan.\n{config.dumps(values)}"
+    write_file(path, f"# {row.label}, seed {seed}: made from {row.recipe} by the plan.\n{config.dumps(values)}")
+    return path
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes a small file; one that is the same already stays."""
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return path
 
 
 def checkpoint(setting: Setting, row: str, regime: str, seed: int) -> Path:
@@ -162,9 +169,8 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     if row.checkpoint:
         yield from _asking(setting, row, regime, seed)
         return
-    if row.text and main.name != row.name:  # its front-end is aligned with the blind control's texts
-        yield from _frontend(setting, main, regime)
-        yield _blind(setting, main, regime, 0)
+    if row.text and main.name != row.name:
+        yield from _text_side(setting, regime)
     front, tokens = _frontend(setting, source, regime)
     yield from (front, tokens)
     data = [part for name in regime.train for part in ("--dataset", name)]
@@ -172,31 +178,28 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     values = recipe_values(setting, row, seed)
     key = _key(values, regime.train)
     start = front.makes.parent
-    needs: tuple[str, ...] = (front.name, tokens.name)
+    text = _text(setting, row, regime)
+    begin: tuple[str, ...] = () if text is None else ("--text", str(text.makes.parent))
+    if text is not None:
+        yield from (*_frontend(setting, main, regime), text)
+    needs = tuple(job.name for job in (front, tokens, text) if job is not None)
     if row.pretrained:
         other = next(j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.stage == "forecasting")
         yield from (j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.name == other.name)
-        start, needs = other.makes.parent, (*needs, other.name)
+        start, needs, begin = other.makes.parent, (*needs, other.name), ()
     elif values.get("pretrain", True):
         folder = work / "models" / place / "forecast"
-        command: tuple[str, ...] = (
-            *HEARTLLM,
-            "pretrain",
-            *shared,
-            "--tokens",
-            str(tokens.makes.parent),
-            "--codec",
-            str(start),
-        )
+        command = (*HEARTLLM, "pretrain", *shared, "--tokens", str(tokens.makes.parent), "--codec", str(start))
         yield Job(
-            f"{place}/forecast", "forecasting", (*command, "--out", str(folder)), folder / "manifest.json", needs,
-            key=key, **own,
+            f"{place}/forecast", "forecasting", (*command, *begin, "--out", str(folder)), folder / "manifest.json",
+            needs, key=key, **own,
         )  # fmt: skip
-        start, needs = folder, (*needs, f"{place}/forecast")
+        start, needs, begin = folder, (*needs, f"{place}/forecast"), ()
     folder = checkpoint(setting, row.name, regime.name, seed)
     command = (*HEARTLLM, "tune", *shared, "--tokens", str(tokens.makes.parent), "--from", str(start))
     yield Job(
-        f"{place}/tune", "tuning", (*command, "--out", str(folder)), folder / "manifest.json", needs, key=key, **own
+        f"{place}/tune", "tuning", (*command, *begin, "--out", str(folder)), folder / "manifest.json", needs,
+        key=key, **own,
     )  # fmt: skip
     control = _blind(setting, row, regime, seed) if "blind" in row.controls else None
     if control is not None:
@@ -254,8 +257,8 @@ def _frontend(setting: Setting, row: Row, regime: Regime) -> tuple[Job, Job]:
     needs = tuple(job.name for job in _sites(setting) if job.name.startswith("data"))
     text: tuple[str, ...] = ()
     if row.text:
-        control = _blind(setting, setting.plan.row(setting.plan.main), regime, 0)
-        needs, text = (*needs, control.name), ("--text", str(control.makes.parent))
+        side = _text_side(setting, regime)[-1]
+        needs, text = (*needs, side.name), ("--text", str(side.makes.parent))
     values = recipe_values(setting, row, 0)
     key = _key({name: values.get(name) for name in (BUNDLED, "tokenizer", "frontend", "views")}, regime.train)
     folder, store = work / "frontends" / place, work / "tokens" / place
@@ -273,20 +276,50 @@ def _frontend(setting: Setting, row: Row, regime: Regime) -> tuple[Job, Job]:
     return front, tokens
 
 
+def _text_side(setting: Setting, regime: Regime) -> list[Job]:
+    """What gives the text side of a front-end that is trained against text, last, after what it needs."""
+    main = setting.plan.row(setting.plan.main)
+    side = _text(setting, main, regime) or _blind(setting, main, regime, 0)
+    return [*_frontend(setting, main, regime), side]
+
+
+def _text(setting: Setting, row: Row, regime: Regime) -> Job | None:
+    """The language model that the rows of a regime begin as: tuned on its texts, never shown an ECG; None without."""
+    if not setting.size.text:
+        return None
+    main = setting.plan.row(setting.plan.main)
+    name = f"text-{row.name}" if row.own_text else "text"
+    values = flatten(setting.plan.path.parent / setting.size.text)
+    if row.own_text:
+        values = config.merge(values, {"language": recipe_values(setting, row, 0).get("language", {})})
+    recipe = setting.work / "recipes" / f"{name}.toml"
+    made = f"# {name}: made from {setting.size.text} by the plan.\n{config.dumps(values)}"
+    folder = setting.work / "models" / name / regime.name
+    job = _without_ecg(setting, f"{name}/{regime.name}", main, regime, recipe, folder)
+    return replace(job, stage="text", row="", regime="", key=_key(values, regime.train), files=((recipe, made),))
+
+
 def _blind(setting: Setting, row: Row, regime: Regime, seed: int) -> Job:
     """The control: the row's language model tuned on the same questions, never shown an ECG."""
+    place = f"{row.name}/{regime.name}/seed-{seed}"
+    folder, text = setting.work / "models" / place / "blind", _text(setting, row, regime)
+    job = _without_ecg(setting, f"{place}/blind", row, regime, _recipe(setting, row, seed), folder, text)
+    return replace(job, seed=seed, key=_key(recipe_values(setting, row, seed), regime.train))
+
+
+def _without_ecg(
+    setting: Setting, name: str, row: Row, regime: Regime, recipe: Path, folder: Path, text: Job | None = None
+) -> Job:
+    """Tuning a language model on a regime's texts alone, from nothing or from a text model."""
     front, tokens = _frontend(setting, row, regime)
-    folder = setting.work / "models" / row.name / regime.name / f"seed-{seed}" / "blind"
-    data = [part for name in regime.train for part in ("--dataset", name)]
+    data = [part for each in regime.train for part in ("--dataset", each)]
     command = (
-        *HEARTLLM, "tune", *data, *_roots(setting, "data"), "--device", setting.device,
-        "--recipe", str(_recipe(setting, row, seed)), "--tokens", str(tokens.makes.parent),
-        "--from", str(front.makes.parent), "--blind", "--out", str(folder),
+        *HEARTLLM, "tune", *data, *_roots(setting, "data"), "--device", setting.device, "--recipe", str(recipe),
+        "--tokens", str(tokens.makes.parent), "--from", str(front.makes.parent),
+        *(("--text", str(text.makes.parent)) if text else ()), "--blind", "--out", str(folder),
     )  # fmt: skip
-    return Job(
-        f"{row.name}/{regime.name}/seed-{seed}/blind", "blind", command, folder / "manifest.json",
-        (front.name, tokens.name), row.name, regime.name, seed, _key(recipe_values(setting, row, seed), regime.train),
-    )  # fmt: skip
+    needs = tuple(job.name for job in (front, tokens, text) if job is not None)
+    return Job(name, "blind", command, folder / "manifest.json", needs, row.name, regime.name)
 
 
 def _roots(setting: Setting, first: str) -> list[str]:
