@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from heartllm.errors import DataError
@@ -14,7 +16,7 @@ from heartllm_eval.planning import System
 from heartllm_eval.processes import World
 from heartllm_eval.progress import Progress
 from heartllm_eval.samples import SampleLog, answered, merge, shard_size
-from heartllm_eval.schema import Prediction, Request, Sample
+from heartllm_eval.schema import Prediction, Request, Sample, well_formed
 from heartllm_eval.scoring import sample_statistics
 
 MAX_FAILED_SHARE = 0.05  # of a system's samples; more is no evaluation any more
@@ -79,14 +81,18 @@ def _answers(
     by_id = {request.id: request for request in unknown}
     if unknown:
         for prediction in adapter.predict(unknown, task):
-            _check(prediction, task)
+            prediction = _checked(prediction, task)
             if prediction.id in by_id:
                 cache.keep(by_id[prediction.id], task, prediction)
             yield prediction
 
 
-def _check(prediction: object, task: base.Task) -> None:
-    """Raises DataError unless an adapter has given what is asked of it."""
+def _checked(prediction: object, task: base.Task) -> Prediction:
+    """What an adapter has given, in a form that can be written: no halves of characters, no infinite likelihoods.
+
+    Raises:
+        DataError: if it is not what is asked of an adapter.
+    """
     remedy = 'Correct the adapter; a request that failed has the text "" and an error.'
     if not isinstance(prediction, Prediction):
         raise DataError(f"the model gave {type(prediction).__name__}, not Prediction", where=task.name, remedy=remedy)
@@ -96,6 +102,19 @@ def _check(prediction: object, task: base.Task) -> None:
             where=task.name,
             remedy=remedy,
         )
+    if not (prediction.error is None or isinstance(prediction.error, str)):
+        raise DataError(
+            f"the error of {prediction.id!r} is {type(prediction.error).__name__}, not text",
+            where=task.name,
+            remedy=remedy,
+        )
+    ranked = prediction.option_scores
+    return replace(
+        prediction,
+        text=well_formed(prediction.text),
+        error=prediction.error and well_formed(prediction.error),
+        option_scores=ranked and {name: score for name, score in ranked.items() if math.isfinite(score)},
+    )
 
 
 def gather(

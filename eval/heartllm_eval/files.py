@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,124 +12,19 @@ from typing import Any, cast
 from heartllm.errors import DataError, UsageError
 from heartllm_eval import provenance, tables
 from heartllm_eval.metrics import DEFAULT_METRICS
-from heartllm_eval.models.predictions import file_hash, listed, read_predictions, report_unmatched, row_id, rows
+from heartllm_eval.models.predictions import file_hash, read_predictions, report_unmatched
 from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE, check_continues, open_folder, write_whole
 from heartllm_eval.progress import Progress
+from heartllm_eval.records import NO_RUN, read_json
+from heartllm_eval.references import describe_references, recorded
+from heartllm_eval.row_files import rows
 from heartllm_eval.runner import RESULTS_FILE
 from heartllm_eval.samples import SAMPLES_FILE, answered
-from heartllm_eval.schema import (
-    Kind,
-    Prediction,
-    Request,
-    RunRecord,
-    Sample,
-    cluster_id,
-    dumps,
-    ids_hash,
-    request_from_json,
-    requests_hash,
-)
+from heartllm_eval.schema import Prediction, Request, RunRecord, Sample, dumps, requests_hash, to_json
 from heartllm_eval.scoring import Options, correct_for_many, evaluate, load_metrics, score_system
 
-REFERENCE_KEYS = ("references", "reference", "answer", "answers", "report", "label", "target")
-REFERENCE_HELP = 'A row is {"id": "...", "answer": ["yes"]} or {"id": "...", "report": "..."}.'
-
-
-def read_references(path: Path, kind: Kind | None = None) -> list[Request]:
-    """Reads references: a run's requests.jsonl, ECG-QA's own JSON, or rows with an id and an answer or a report.
-
-    Rows may also carry question, question_type, attribute_type, template_id, options, sex, age, and patient_id (or
-    cluster), without which intervals treat every row as a patient of its own.
-
-    Raises:
-        DataError: for broken rows, ids that come twice, and rows without references.
-    """
-    found: dict[str, Request] = {}
-    double: list[str] = []
-    for place, row in rows(path):
-        request = _request(row, place, kind)
-        if request.id in found:
-            double.append(request.id)
-        found[request.id] = request
-    if double:
-        raise DataError(
-            f"{len(double):,} ids come twice: {listed(double)}", where=path, remedy="Keep one row for each id."
-        )
-    if not found:
-        raise DataError("no references", where=path, remedy=REFERENCE_HELP)
-    kinds = {request.kind for request in found.values()}
-    if len(kinds) > 1:
-        raise DataError("questions and reports in one file", where=path, remedy="Score them one after the other.")
-    return list(found.values())
-
-
-def _request(row: Mapping[str, Any], place: str, kind: Kind | None) -> Request:
-    key = row_id(row, place)
-    name = next((name for name in REFERENCE_KEYS if name in row), None)
-    if name is None:
-        raise DataError("the row has no reference", where=place, remedy=REFERENCE_HELP)
-    values = [row[name]] if isinstance(row[name], str) else row[name]
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise DataError(f"{name!r} must be text or a list of texts", where=place, remedy=REFERENCE_HELP)
-    chosen = kind or row.get("kind") or ("report" if name == "report" or row.get("question_type") == "report" else "qa")
-    if chosen == "report" and not values:
-        raise DataError("a report needs a reference text", where=place, remedy=REFERENCE_HELP)
-    cluster = row.get("cluster") or (
-        cluster_id(str(row.get("dataset", "")), str(row["patient_id"])) if row.get("patient_id") else ""
-    )
-    slices = {str(name): str(value) for name, value in dict(row.get("slices") or {}).items()}
-    slices.update({name: str(row[name]) for name in ("sex", "age") if name in row})
-    record_ids = [str(value) for value in _list(row.get("record_ids", row.get("ecg_id", [])))]
-    data = {
-        **{
-            name: value
-            for name, value in row.items()
-            if name in ("question", "question_type", "attribute_type", "dataset", "background")
-        },
-        "id": key,
-        "kind": chosen,
-        "cluster": cluster,
-        "references": values,
-        "record_ids": record_ids,
-        "attribute": [str(value) for value in _list(row.get("attribute") or [])],
-        "options": [str(value) for value in _list(row.get("options") or [])],
-        "template_id": int(row["template_id"]) if str(row.get("template_id", "")).isdigit() else 0,
-        "derived": bool(row.get("derived", False)),
-        "slices": slices,
-    }
-    try:
-        return request_from_json(data)
-    except ValueError as error:
-        raise DataError(str(error), where=place, remedy=REFERENCE_HELP) from None
-
-
-def _recorded(row: Mapping[str, Any], place: str) -> Request:
-    try:
-        return request_from_json(row)
-    except ValueError as error:
-        raise DataError(str(error), where=place, remedy="Run again in another folder.") from None
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def task_name(references: Path) -> str:
-    """What a task is called whose references come from a file: the run's task for RUN/TASK/requests.jsonl."""
-    return references.resolve().parent.name if references.name == REQUESTS_FILE else references.stem
-
-
-def describe_references(name: str, references: Sequence[Request]) -> dict[str, Any]:
-    """What a record says of a task whose references come from a file."""
-    return {
-        "title": name,
-        "kind": references[0].kind,
-        "requests": len(references),
-        "requests_hash": requests_hash(references),
-        "ids_hash": ids_hash(references),
-        "slices": _slices_of(references),
-        "cluster": "patient" if all(request.cluster for request in references) else "sample",
-    }
+OF_A_TASK = ("metrics", "primary", "slices", "requests_hash")
+OF_THE_SETTINGS = ("resamples", "confidence", "bootstrap_seed")
 
 
 def score_predictions(
@@ -207,21 +101,23 @@ def read_run(
     """A finished run: its record as it stands in the file, the requests by task, the answers by task and system.
 
     Raises:
-        DataError: if the folder holds no run, or the run is not complete.
+        UsageError, DataError: as `read_json`, and if the run is not complete.
     """
-    path = folder / RUN_FILE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        tasks, systems = dict(data["tasks"]), dict(data["systems"])
-        dict(data["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(
-            "not a run folder", where=path, remedy="Name a folder that heartllm-eval run has written."
-        ) from None
+    data = read_json(folder)
+    tasks, systems = dict(data.get("tasks") or {}), dict(data.get("systems") or {})
+    held = {"settings": data.get("settings") or {}, **{f"tasks.{task}": about for task, about in tasks.items()}}
+    lacks = [
+        f"{place}.{name}"
+        for place, part in held.items()
+        for name in (OF_A_TASK if place.startswith("tasks.") else OF_THE_SETTINGS)
+        if name not in part
+    ]
+    if lacks or not tasks or not systems:
+        raise DataError(f"lacks {', '.join(lacks) or 'systems or tasks'}", where=folder / RUN_FILE, remedy=NO_RUN)
     requests: dict[str, list[Request]] = {}
     answers: dict[tuple[str, str], dict[str, Prediction]] = {}
     for task, about in tasks.items():
-        requests[task] = [_recorded(row, place) for place, row in rows(folder / task / REQUESTS_FILE)]
+        requests[task] = [recorded(row, place) for place, row in rows(folder / task / REQUESTS_FILE)]
         if requests_hash(requests[task]) != about["requests_hash"]:
             raise DataError(
                 "it is not what the run asked",
@@ -265,8 +161,6 @@ def rescore(
     Raises:
         DataError: if the folder holds no run or cannot be written to, or the run is not complete.
     """
-    from heartllm_eval.schema import to_json
-
     data, requests, answers = read_run(folder)
     open_folder(folder)
     tasks, systems, settings = dict(data["tasks"]), dict(data["systems"]), dict(data["settings"])
@@ -315,7 +209,8 @@ def _score(
             ]
         # A record names the primary metric as it was computed; WordNet may have come or gone since.
         asked = str(about["primary"]).replace("-nowordnet", "")
-        primary = next(metric.name for name, metric in zip(about["metrics"], chosen, strict=True) if name == asked)
+        by_name = dict(zip(about["metrics"], (metric.name for metric in chosen), strict=True))
+        primary = by_name.get(asked, chosen[0].name)
         tasks[task] = {**about, "primary": primary}
         result = evaluate(
             task, requests[task], scored, chosen, slices=about["slices"], compare=primary, options=options
@@ -371,12 +266,3 @@ def write(record: RunRecord, folder: Path) -> None:
         raise DataError(
             f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path."
         ) from None
-
-
-def _slices_of(requests: Sequence[Request]) -> list[str]:
-    """Slices that break the requests into more than one part, and few enough to read."""
-    return [
-        name
-        for name in ("question_type", "attribute_type", "sex", "age")
-        if 1 < len({request.slice(name) for request in requests}) <= 20
-    ]

@@ -1,6 +1,7 @@
 """Rows of JSONL, JSON and CSV files, one after the other: a file may be larger than the memory.
 
-A row may take `LARGEST_ROW` characters; nothing else of the file is held, whatever its layout.
+A row may take `LARGEST_ROW` characters; nothing else of the file is held, whatever its layout. Half a character, which
+JSON can hold ("\\ud83d"), becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from heartllm.errors import DataError
+from heartllm_eval.schema import well_formed
 
 ID_KEYS = ("id", "sample_id")
 FORMAT_HELP = 'A row is {"id": "...", "prediction": "..."}; see heartllm-eval score --help.'
@@ -66,7 +68,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise _broken(error.msg, error.colno, place) from None
                 except RecursionError:
                     raise DataError("JSON nested too deep", where=place, remedy="Mend the line it names.") from None
-                yield place, _row(value, place)
+                yield place, _row(_mended(value) if "\\ud" in line.lower() else value, place)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -170,7 +172,7 @@ class _Values:
             self._read(wanted)
             wanted *= 2  # a long row is decoded again and again, so ever larger pieces are added
         self._move(end)
-        return value
+        return _mended(value)
 
     def finish(self) -> None:
         """Nothing may follow."""
@@ -194,6 +196,14 @@ class _Values:
         more = self.stream.read(count)
         self.ended = not more
         self.text, self.position = self.text[self.position :] + more, 0
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else well_formed(value)
+    if isinstance(value, dict):
+        return {_mended(key): _mended(part) for key, part in value.items()}
+    return [_mended(part) for part in value] if isinstance(value, list) else value
 
 
 def _row(value: Any, place: str) -> dict[str, Any]:

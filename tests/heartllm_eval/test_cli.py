@@ -74,6 +74,38 @@ def test_score(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["figures"] == record["figures"]
 
 
+def test_options_in_csv_are_one_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.csv").write_text(
+        "id,patient_id,answer,question_type,options\n"
+        "1,a,yes,single-verify,yes; no ;not sure\n"
+        "2,b,lead I; lead II,single-query,lead I; lead II; none\n"
+    )
+    (tmp_path / "p.csv").write_text("id,prediction\n1,It says yes.\n2,lead II; lead I\n")
+    said = ["score", tmp_path / "p.csv", "-r", tmp_path / "r.csv", "--confidence_n", "100", "--format", "json"]
+    assert command(monkeypatch, *said) == 0
+    figures = {f["metric"]: f["value"] for f in json.loads(capsys.readouterr().out)["figures"] if f["slice"] == "all"}
+    assert figures["exact_match.official_llm"] == 100.0
+    assert figures["answer_form.strict/unparseable"] == 0.0
+    assert figures["answer_form.strict/out_of_option"] == 50.0
+
+
+def test_half_a_character_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ('{"id": "1", "answer": ["yes"], "question": "\\ud83d?"}', '{"id": "2", "answer": "no", "template_id": "²"}')
+    (tmp_path / "r.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "p.jsonl").write_text('{"id": "1", "prediction": "yes"}\n{"id": "2", "prediction": "no \\uD83D"}\n')
+    (tmp_path / "p.json").write_text('{"1": "yes", "2": "no \\uD83D"}')
+    for name in ("p.jsonl", "p.json"):
+        out = tmp_path / name.replace(".", "-")
+        said = ["score", tmp_path / name, "-r", tmp_path / "r.jsonl", "--confidence_n", "100", "-o", out]
+        assert command(monkeypatch, *said) == 0, capsys.readouterr().err
+        assert "no \ufffd" in (out / "r" / "model" / "samples.jsonl").read_text(encoding="utf-8")
+        assert command(monkeypatch, "score", out) == 0
+
+
 def test_score_leaves_another_runs_folder_alone(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +207,9 @@ def test_bad_usage_is_told_in_one_place(
         ('{"id": "1", "answer": "a"}\n{"id": "2", "report": "a"}', "questions and reports in one file"),
         ('{"id": "1", "answer": "a", "question": 3}', "'question' must be text"),
         ('{"id": "1", "answer": "a", "kind": "poem"}', "'kind'"),
+        ('{"id": "1", "answer": "a", "options": 3}', "line 1: 'options' must be a list of texts"),
+        ('{"id": "1", "answer": "a", "options": ["a", 3]}', "line 1: 'options' must be a list of texts"),
+        ('{"id": "1", "answer": "a", "slices": ["sex"]}', "line 1: 'slices' must be an object"),
         ("", "no references"),
     ],
 )

@@ -146,3 +146,49 @@ def test_damaged_requests_of_a_run_are_told(
     for name in ("score", "validate"):
         assert command(monkeypatch, name, spec.output) == 1
         assert f"error: {path}, line 1: a request needs a text 'id'" in capsys.readouterr().err
+
+
+PARTS = (
+    (("settings",), 3),
+    (("settings", "resamples"), "many"),
+    (("settings", "notes"), {}),
+    (("systems", "model"), "gold"),
+    (("systems", "model", "model_args"), []),
+    (("tasks", "invented_qa", "metrics"), "exact_match.strict"),
+    (("tasks", "invented_qa", "slices"), [1]),
+    (("tasks", "invented_qa", "primary"), None),
+    (("figures", 0), "100"),
+    (("figures", 0, "value"), "100"),
+    (("figures", 0, "n"), None),
+    (("command",), ["heartllm-eval", 1]),
+    (("versions",), []),
+    (("resumed",), [1]),
+)
+
+
+@pytest.mark.parametrize(("place", "value"), PARTS, ids=[".".join(map(str, place)) for place, _ in PARTS])
+def test_a_record_of_other_types_is_told(
+    place: tuple[str | int, ...],
+    value: object,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = folder / "run.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    part = data
+    for step in place[:-1]:
+        part = part[step]
+    part[place[-1]] = value
+    broken = json.dumps(data)
+    path.write_text(broken, encoding="utf-8")
+    names = ("tables",) if place[0] == "figures" else ("tables", "score", "validate", "compare")
+    for name in names:
+        capsys.readouterr()
+        assert command(monkeypatch, name, folder) == 1
+        told = capsys.readouterr().err
+        assert "not a run record" in told
+        assert str(path) in told
+        assert told.count("\n") == 1
+    assert path.read_text(encoding="utf-8") == broken
+    path.unlink()  # it follows no schema

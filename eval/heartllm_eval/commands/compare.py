@@ -143,7 +143,7 @@ def _sides(
 
 def _files(specs: Sequence[Any], references: Path, missing: str) -> list[Side]:
     from heartllm_eval.comparison.sides import side_of_file, with_labels
-    from heartllm_eval.files import describe_references, read_references, task_name
+    from heartllm_eval.references import describe_references, read_references, task_name
 
     for spec in specs:
         if spec.path.is_dir():

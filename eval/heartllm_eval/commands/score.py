@@ -25,7 +25,7 @@ EPILOG = """**Examples**
 
 A prediction is `{"id": "17", "prediction": "yes"}`; several answers are written `"a; b"` or as a list. A reference is
 `{"id": "17", "answer": ["yes"]}` or `{"id": "17", "report": "sinus rhythm"}`, if possible with `patient_id`,
-`question_type`, `attribute_type` and `options`. CSV needs a header with the same names."""
+`question_type`, `attribute_type` and `options`. CSV needs a header with the same names; lists are written `yes; no`."""
 
 
 def score(
@@ -59,6 +59,7 @@ def score(
     from heartllm_eval import files
     from heartllm_eval.metrics import check_metric
     from heartllm_eval.models.predictions import file_hash
+    from heartllm_eval.references import read_references, task_name
     from heartllm_eval.scoring import Options
 
     check_format(format)
@@ -89,8 +90,8 @@ def score(
         )
     about: dict[str, Any] = {}
     if references is not None:
-        requests = files.read_references(references, kind)  # type: ignore[arg-type]
-        name, sources = files.task_name(references), {"references": file_hash(references)}
+        requests = read_references(references, kind)  # type: ignore[arg-type]
+        name, sources = task_name(references), {"references": file_hash(references)}
     else:
         name, requests, about = suite_references(chosen_suites(tasks or [], include_path), data_root or [], limit, seed)
         sources, names = {}, names or about.pop("metrics")

@@ -59,7 +59,7 @@ def validate(
         suite = read_suite(path)
         print(f"{path}: suite {suite.name}, version {suite.version}: {suite.caption}")
     elif references is None and not tasks:
-        from heartllm_eval.files import read_references
+        from heartllm_eval.references import read_references
 
         if _answers_only(path):
             raise UsageError(
@@ -71,11 +71,11 @@ def validate(
         patients = {request.cluster for request in requests} - {""}
         print(f"{path}: {len(requests):,} references ({requests[0].kind}), {len(patients):,} patients")
     else:
-        from heartllm_eval import files
         from heartllm_eval.commands.score import suite_references
+        from heartllm_eval.references import read_references
 
         if references is not None:
-            wanted = files.read_references(references)
+            wanted = read_references(references)
         else:
             wanted = suite_references(chosen_suites(tasks or [], include_path), data_root or [], limit, seed)[1]
         _predictions(path, wanted)
@@ -95,7 +95,7 @@ def _folder(path: Path) -> None:
 
 def _answers_only(path: Path) -> bool:
     """Whether the first row is a prediction and no reference."""
-    from heartllm_eval.files import REFERENCE_KEYS
+    from heartllm_eval.references import REFERENCE_KEYS
     from heartllm_eval.row_files import rows
 
     first: dict[str, object] = next((row for _, row in rows(path)), {})
