@@ -5,7 +5,7 @@
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
-#   make paper       train and evaluate every row of the paper's tables (days of a core; resumable), then make report
+#   make paper       train and evaluate every row of the paper's tables (12 hours of a core; resumable), then make report
 #   make report      tables, figures, claims and results page again from the frozen runs (minutes)
 #   make setup       only set up
 #
@@ -91,7 +91,7 @@ format: $(STAMP)
 reference: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" reports/reference/train.sh
 
-# PAPER_ARGS="--only heartllm,clip", "--dry_run", "--size full": see heartllm-eval paper --help.
+# PAPER_ARGS="--jobs 2", "--only heartllm,clip", "--missing", "--dry_run", "--size full": see heartllm-eval paper --help.
 PAPER_ARGS ?=
 paper: $(STAMP)
 	$(BIN)/heartllm-eval paper reports/paper.toml --work runs/paper $(PAPER_ARGS)
