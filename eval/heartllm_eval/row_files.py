@@ -21,6 +21,7 @@ FORMAT_HELP = 'A row is {"id": "...", "prediction": "..."}; see heartllm-eval sc
 LARGEST_ROW = 1 << 24  # characters
 PIECE = 1 << 16  # characters that are read at a time
 _SPACE = re.compile(r"[ \t\r\n]*")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -68,7 +69,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise _broken(error.msg, error.colno, place) from None
                 except RecursionError:
                     raise DataError("JSON nested too deep", where=place, remedy="Mend the line it names.") from None
-                yield place, _row(_mended(value) if "\\ud" in line.lower() else value, place)
+                yield place, _row(_mended(value) if _HALF.search(line) else value, place)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
