@@ -103,8 +103,8 @@ def attention(
     for row in summary:
         if row["kind"] == "all" and row["measure"] in ("covered", "auc"):
             bounds = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-            about = f"{row['method']:42} {row['findings']:16} {row['measure']:8}"
-            print(f"{about} {row['value']:.3f}{bounds}  of {row['samples']}")
+            told = f"{row['method']:42} {row['findings']:16} {row['measure']:8}"
+            print(f"{told} {row['value']:.3f}{bounds}  of {row['samples']}")
     print(f"written to {output_path / 'attention'}", file=sys.stderr)
 
 
