@@ -76,7 +76,7 @@ def forecast(
         "seed": seed,
     }
     records = [one.record for one in shown]
-    parts = output_path / "forecast" / f"parts-{digest(json.dumps([about, records]), length=12)}"
+    parts = output_path / f"forecast-parts-{digest(json.dumps([about, records]), length=12)}"
     rows = summarise(
         measure(
             responder,

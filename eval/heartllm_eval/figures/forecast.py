@@ -81,7 +81,7 @@ def draw_forecast(rows: Rows) -> Figure:
                 axes.text(0.02 * axes.get_xlim()[1], y, name, va="center")
         letter(axes, f"{'abcdefghi'[place]}  {measure.partition(',')[0] if measure != LOST else 'no rhythm told'}")
     handles, labels = _signs(rows, datasets)
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
     if all(dataset.startswith("synthetic") for dataset in datasets):
         mark_synthetic(figure)
     return figure

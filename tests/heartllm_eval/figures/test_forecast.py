@@ -285,7 +285,8 @@ def test_the_command(make_responder: Callable[..., Any], tmp_path: Path, monkeyp
     assert measures.LOST in told.output
     written = json.loads((tmp_path / "forecast" / "synthetic-a.json").read_text())
     assert (written["checkpoint"], written["recordings"], written["patients"]) == ("fingerprint", 3, 2)
-    assert [path.name for path in (tmp_path / "forecast").iterdir()] == ["synthetic-a.json"]
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["forecast/synthetic-a.json"]
+    assert len(list(tmp_path.iterdir())) == 1  # nothing is left of what was done on the way
     for wrong in ("", "checkpoint=x,threads=many", "checkpoint=x,more=1"):
         result = CliRunner().invoke(app, [*command[:3], wrong, *command[4:]])
         assert isinstance(result.exception, UsageError)
