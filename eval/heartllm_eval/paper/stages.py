@@ -28,6 +28,8 @@ from heartllm_eval.paper.plan import Plan, Regime, Row, Size, recipe_path
 HEARTLLM = (sys.executable, "-m", "heartllm.cli")
 HARNESS = (sys.executable, "-m", "heartllm_eval")
 BUNDLED = "base"
+BATCH = 64  # questions side by side: those of a few ECGs
+RESAMPLES = 1000  # of a run's own intervals; tables draw their own from the frozen statistics
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def _asking(
         *HARNESS, "run", "--model", "heartllm", "--model_args", f"checkpoint={folder}", "--tasks",
         ",".join(regime.suites), "--control", ",".join(row.controls) or "none",
         *(("--blind", str(control.makes.parent)) if control else ()), *_roots(setting, "fresh"),
-        "--device", setting.device, "--output_path", str(out),
+        "--device", setting.device, "--batch_size", str(BATCH), "--confidence_n", str(RESAMPLES),
+        "--output_path", str(out),
     )  # fmt: skip
     yield Job(f"{place}/ask", "asking", command, out / "run.json", needs, key=_key(regime.suites, row.controls), **own)
     target = setting.frozen / row.name / f"seed-{seed}"
