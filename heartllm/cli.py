@@ -110,18 +110,25 @@ def tokenize(
     recipe: RecipeName = "tiny",
     device: Device = "cpu",
     max_bad_share: BadShare = 0.01,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Encode only this part, as 2/8, for --merge; one machine a part.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Join the parts, once all of them are in --out.")] = False,
 ) -> None:
     """Turn recordings into codes, once. Resumable.
 
     Example: heartllm tokenize -d ptbxl --codec runs/tokenizer --data_root data -o runs/tokens
     """
+    from heartllm.frontends.shards import Shard
     from heartllm.pipeline import find_dataset, tokenize_stage
     from heartllm.recipe import load_recipe
 
+    part = None if shard is None else Shard.parse(shard)
     _threads(1)
     opened = [find_dataset(name, data_root or []) for name in dataset]
     where = _device(device)
-    tokenize_stage(load_recipe(recipe), codec, opened, out, device=where, max_bad_share=max_bad_share)
+    how = load_recipe(recipe)
+    tokenize_stage(how, codec, opened, out, device=where, max_bad_share=max_bad_share, shard=part, merge=merge)
 
 
 @app.command()

@@ -31,16 +31,17 @@ from heartllm.checkpoint import (
     verify,
     write_manifest,
 )
-from heartllm.codec.store import fingerprint
+from heartllm.codec.store import TokenStore, fingerprint
 from heartllm.config import dumps
 from heartllm.data import answers
 from heartllm.data.dataset import DATA_VARIABLE, FOLDERS, Dataset, open_dataset
-from heartllm.data.dataset_check import BadRecords, read_all
+from heartllm.data.dataset_check import BadRecord, BadRecords, read_all
 from heartllm.ecg.recording import Recording
 from heartllm.errors import UsageError
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
-from heartllm.frontends.tokenise import write_store
+from heartllm.frontends.shards import Shard
+from heartllm.frontends.tokenise import StoreWriter
 from heartllm.language.model import ECGLanguageModel, choose_trained
 from heartllm.language.vocabulary import load_text_tokenizer
 from heartllm.recipe import Recipe
@@ -131,28 +132,72 @@ def tokenize_stage(
     device: str | None = None,
     say: Say = print,
     max_bad_share: float = 0.01,
+    shard: Shard | None = None,
+    merge: bool = False,
 ) -> None:
-    """Writes `out/<dataset>/<split>` token stores; only the train split gets several views."""
+    """Writes `out/<dataset>/<split>` token stores; only the train split gets several views.
+
+    Args:
+        shard: encode only this part of each split, for `merge` to join.
+        merge: encode nothing, and join what shards have encoded; all splits are checked before the first is joined.
+    """
+    if shard is not None and merge:
+        remedy = "Give --shard to encode a part, and --merge once all of them are there."
+        raise UsageError("cannot be given together with --merge", where="--shard", remedy=remedy)
     verify(codec_folder)
     front, codec_hash = load_frontend(codec_folder)
     check_kind(recipe, front, codec_folder)
     front.to(device or "cpu")
-    for dataset in datasets:
-        for split in splits:
-            entries = dataset.entries(split)
-            if not entries:
+    parts = [(dataset, split, dataset.entries(split)) for dataset in datasets for split in splits]
+    writers = [
+        (
+            dataset,
+            split,
+            StoreWriter(
+                out / dataset.name / split,
+                front,
+                codec_hash,
+                entries,
+                dataset.name,
+                recipe.views if split == "train" else 1,
+            ),
+        )
+        for dataset, split, entries in parts
+        if entries
+    ]
+    if merge:
+        for _, _, writer in writers:
+            if writer.finished() is None:
+                writer.shards()
+    for dataset, split, writer in writers:
+        bad = BadRecords(allowed=1.0)  # the share is judged over the whole split, below, not block by block
+        store = writer.finished()
+        if store is None and merge:
+            store = writer.join(writer.shards())
+        elif store is None:
+            own = writer.recordings(shard)
+            with progress_bar(f"{dataset.name} {split}{f' {shard}' if shard else ''}", own) as advance:
+                read = partial(read_all, dataset, bad=bad, nan_policy="interpolate")
+                paths = writer.encode(read, shard, advance)
+            if shard is not None:
+                unread = f", {len(bad.records)} of them unreadable" if bad.records else ""
+                say(f"{writer.folder}: shard {shard}, {own} of {len(writer.entries)} recordings{unread}")
                 continue
-            bad = BadRecords(allowed=1.0)  # the share is judged over the whole split, below, not block by block
-            recordings = partial(read_all, dataset, bad=bad, nan_policy="interpolate")
-            folder = out / dataset.name / split
-            views = recipe.views if split == "train" else 1
-            with progress_bar(f"{dataset.name} {split}", len(entries)) as advance:
-                store = write_store(
-                    folder, front, codec_hash, entries, recordings, dataset=dataset.name, views=views, progress=advance
-                )
-            BadRecords(max_bad_share, len(entries), bad.records).check(folder)
-            left = f"; left out {', '.join(record.record_id for record in bad.records[:5])}" if bad.records else ""
-            say(f"{folder}: {len(store)} recordings, {views} views{left}")
+            store = writer.join(paths)
+        left_out = _left_out(writer, store, bad)
+        BadRecords(max_bad_share, len(writer.entries), left_out).check(writer.folder)
+        left = f"; left out {', '.join(record.record_id for record in left_out[:5])}" if left_out else ""
+        say(f"{writer.folder}: {len(store)} recordings, {writer.views} views{left}")
+
+
+def _left_out(writer: StoreWriter, store: TokenStore, bad: BadRecords) -> list[BadRecord]:
+    """What is not in a store, with the reasons of this run; of earlier runs and of shards, none is kept."""
+    known = {record.record_id: record for record in bad.records}
+    return [
+        known.get(entry.record_id) or BadRecord(entry.record_id, entry.path, "not readable when it was tokenised")
+        for entry in writer.entries
+        if entry.record_id not in store.rows
+    ]
 
 
 def check_kind(recipe: Recipe, front: FrontEnd, folder: Path) -> None:

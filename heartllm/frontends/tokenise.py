@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm.frontends.base import FrontEnd
+from heartllm.frontends.shards import Shard, open_part, whole_shards, write_text
 
+Read = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]]
 MOST_CODES = FILL
 BLOCK = 64  # recordings between two saves
 GAIN = 0.1  # largest relative change of gain in a view
@@ -42,81 +47,191 @@ def views_of(signal: Tensor, views: int, seed: int) -> Tensor:
     return torch.stack(made)
 
 
+@dataclass(frozen=True)
+class StoreWriter:
+    """A token store in the making: blocks of recordings, encoded by one run or by several, then joined.
+
+    Attributes:
+        folder: of the store; its blocks lie in `unfinished` inside it until they are joined.
+        front: the frozen front-end, on the device that it is to run on.
+        codec_hash: its hash.
+        views: tokenisations of each recording, see `views_of`.
+    """
+
+    folder: Path
+    front: FrontEnd
+    codec_hash: str
+    entries: Sequence[Entry]
+    dataset: str
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        if self.front.codes is not None and self.front.codes > MOST_CODES:
+            raise UsageError(
+                f"the front-end has {self.front.codes:,} codes; a token store holds at most {MOST_CODES:,}",
+                where="levels",
+                remedy="Use fewer or smaller levels, or fewer merges.",
+            )
+
+    @property
+    def unfinished(self) -> Path:
+        return self.folder / "unfinished"
+
+    @cached_property
+    def data(self) -> str:
+        """What the store holds, in whatever order."""
+        return fingerprint([self.dataset, self.views, *sorted(entry.record_id for entry in self.entries)])
+
+    @cached_property
+    def blocks(self) -> list[Sequence[Entry]]:
+        return [self.entries[first : first + BLOCK] for first in range(0, len(self.entries), BLOCK)]
+
+    def recordings(self, shard: Shard | None = None) -> int:
+        """How many recordings there are, or a shard has."""
+        chosen = range(len(self.blocks)) if shard is None else shard.blocks(len(self.blocks))
+        return sum(len(self.blocks[number]) for number in chosen)
+
+    def plan(self, *, sharded: bool) -> dict[str, object]:
+        """What a block belongs to. Blocks are counted in an order: in another one, or of another size, none fits."""
+        order = fingerprint([BLOCK, *(entry.record_id for entry in self.entries)])
+        plan: dict[str, object] = {"codec": self.codec_hash, "data": self.data, "order": order}
+        return {**plan, "views": self.views} if sharded else plan
+
+    def finished(self) -> TokenStore | None:
+        """The store, if it is there already.
+
+        Raises:
+            CheckpointError: if the folder holds the tokens of other data or another front-end.
+        """
+        if not (self.folder / "manifest.json").exists():
+            return None
+        store = TokenStore.open(self.folder, self.codec_hash)
+        if store.manifest["data"] != self.data:
+            raise CheckpointError(
+                "holds the tokens of other recordings", where=self.folder, remedy="Give another --out."
+            )
+        return store
+
+    def encode(
+        self, read: Read, shard: Shard | None = None, progress: Callable[[int], object] = lambda done: None
+    ) -> list[Path]:
+        """Encodes what is open of all blocks, or of a shard's; returns their paths, without a suffix.
+
+        Args:
+            read: entries -> (entry, recording) pairs; recordings that cannot be read are simply not among them.
+            progress: is told how many recordings are done.
+
+        Raises:
+            CheckpointError: if another store is being written there, or this one in other shards.
+        """
+        plan = self.plan(sharded=shard is not None)
+        part = open_part(self.unfinished, plan if shard is None else {**plan, "shard": str(shard)}, shard)
+        paths, done = [], 0
+        for number in range(len(self.blocks)) if shard is None else shard.blocks(len(self.blocks)):
+            path = part / f"{number:06d}"
+            if not path.with_suffix(".json").exists():
+                keys, codes = _encode_block(self.front, list(read(self.blocks[number])), self.views, number)
+                staged = part / f".{number:06d}.{os.getpid()}.npy"
+                np.save(staged, codes)
+                staged.replace(path.with_suffix(".npy"))
+                # Written last: the list of keys declares its block whole.
+                write_text(path.with_suffix(".json"), json.dumps(keys))
+            paths.append(path)
+            done += len(self.blocks[number])
+            progress(done)
+        return paths
+
+    def shards(self) -> list[Path]:
+        """All blocks, from shards; nothing is written.
+
+        Raises:
+            CheckpointError: unless all shards are there and whole, and make up just this store; see `whole_shards`.
+        """
+        ids = [[entry.record_id for entry in block] for block in self.blocks]
+        return whole_shards(self.unfinished, self.plan(sharded=True), ids, _empty(self.front, 0, self.views))
+
+    def join(self, paths: Sequence[Path]) -> TokenStore:
+        """Makes the store of all its blocks, and removes them.
+
+        Raises:
+            DataError: if no recording could be read.
+        """
+        names: list[str] = []
+        for path in paths:
+            names += json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if not names:
+            raise DataError(
+                f"none of its {len(self.entries)} recordings could be read",
+                where=self.folder,
+                remedy="Check the dataset.",
+            )
+        held = "codes" if self.front.width is None else "values"
+        shape = (len(names), *_empty(self.front, 0, self.views).shape[1:])
+        temporary = self.unfinished / f"{held}.npy"
+        codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=TYPES[held][0], shape=shape)
+        row = 0
+        for path in paths:
+            block = np.load(path.with_suffix(".npy"))
+            codes[row : row + len(block)] = block
+            row += len(block)
+        codes.flush()
+        del codes
+        temporary.replace(self.folder / f"{held}.npy")
+        manifest = {
+            "schema": SCHEMA,
+            "holds": held,
+            "shape": list(shape),
+            "codec": self.codec_hash,
+            "data": self.data,
+            "dataset": self.dataset,
+            "views": self.views,
+            "asked": len(self.entries),
+            "left_out": len(self.entries) - len(names),
+            "keys": names,
+        }
+        write_text(self.folder / "manifest.json", json.dumps(manifest))
+        shutil.rmtree(self.unfinished)
+        return TokenStore.open(self.folder, self.codec_hash)
+
+
 def write_store(
     folder: Path,
     front: FrontEnd,
     codec_hash: str,
     entries: Sequence[Entry],
-    read: Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]],
+    read: Read,
     *,
     dataset: str,
     views: int = 1,
     progress: Callable[[int], object] = lambda done: None,
 ) -> TokenStore:
-    """Tokenises `entries` into `folder`; a run that was stopped continues after its last whole block.
+    """Tokenises `entries` into `folder`, in one run; one that was stopped continues after its last whole block.
 
-    Args:
-        front: the frozen front-end, on the device that it is to run on.
-        codec_hash: its hash.
-        read: entries -> (entry, recording) pairs; recordings that cannot be read are simply not among them.
-        views: tokenisations of each recording, see `views_of`.
+    Args: see `StoreWriter` and its `encode`.
 
     Raises:
-        CheckpointError: if `folder` holds the tokens of other data or another front-end.
+        CheckpointError: if `folder` holds the tokens of other data or another front-end, or shards.
         DataError: if no recording could be read.
         UsageError: if the front-end has more codes than fit into 16 bits.
     """
-    if front.codes is not None and front.codes > MOST_CODES:
-        raise UsageError(
-            f"the front-end has {front.codes:,} codes; a token store holds at most {MOST_CODES:,}",
-            where="levels",
-            remedy="Use fewer or smaller levels, or fewer merges.",
-        )
-    data = fingerprint([dataset, views, *sorted(entry.record_id for entry in entries)])
-    if (folder / "manifest.json").exists():
-        store = TokenStore.open(folder, codec_hash)
-        if store.manifest["data"] != data:
-            raise CheckpointError("holds the tokens of other recordings", where=folder, remedy="Give another --out.")
-        return store
-    part = folder / "unfinished"
-    part.mkdir(parents=True, exist_ok=True)
-    mark = part / "plan.json"
-    about: dict[str, object] = {"codec": codec_hash, "data": data}
-    # Blocks are counted in this order: in another one, or of another size, those already written would not fit.
-    plan = {**about, "order": fingerprint([BLOCK, *(entry.record_id for entry in entries)])}
-    if mark.exists() and mark.read_text(encoding="utf-8") != json.dumps(plan):
-        raise CheckpointError(
-            "holds an unfinished store of other data or another front-end", where=folder, remedy="Give another --out."
-        )
-    _write_text(mark, json.dumps(plan))
-    blocks = [entries[first : first + BLOCK] for first in range(0, len(entries), BLOCK)]
-    for number, block in enumerate(blocks):
-        if not (part / f"{number:06d}.json").exists():
-            keys, codes = _encode_block(front, list(read(block)), views, number)
-            np.save(part / f"{number:06d}.npy", codes)
-            # Written last: the list of keys declares its block whole.
-            _write_text(part / f"{number:06d}.json", json.dumps(keys))
-        progress(min(len(entries), (number + 1) * BLOCK))
-    about |= {"dataset": dataset, "views": views, "asked": len(entries)}
-    return _join(folder, part, len(blocks), "codes" if front.width is None else "values", about)
+    writer = StoreWriter(folder, front, codec_hash, entries, dataset, views)
+    store = writer.finished()
+    return store if store is not None else writer.join(writer.encode(read, progress=progress))
 
 
-def _write_text(path: Path, text: str) -> None:
-    """By another name first: a run that is killed leaves the whole file or none."""
-    staged = path.with_name(f".{path.name}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+def _empty(front: FrontEnd, recordings: int, views: int) -> npt.NDArray[Any]:
+    """What a block is filled into: codes (R, views, N) uint16 or values (R, views, N, width) float16."""
+    shape = (recordings, views, front.positions)
+    if front.width is None:
+        return np.full(shape, FILL, np.uint16)
+    return np.zeros((*shape, front.width), np.float16)
 
 
 def _encode_block(
     front: FrontEnd, pairs: list[tuple[Entry, Recording]], views: int, seed: int
 ) -> tuple[list[str], npt.NDArray[Any]]:
     """Record ids, and codes (R, views, N) uint16 or values (R, views, N, width) float16."""
-    shape = (len(pairs), views, front.positions)
-    if front.width is None:
-        block: npt.NDArray[Any] = np.full(shape, FILL, np.uint16)
-    else:
-        block = np.zeros((*shape, front.width), np.float16)
+    block = _empty(front, len(pairs), views)
     if not pairs:
         return [], block
     signal = torch.from_numpy(np.stack([recording.signal for _, recording in pairs]))
@@ -133,37 +248,3 @@ def _encode_block(
             codes = found.numpy()  # -1, for "nothing more", becomes FILL
             block[first : first + 16, view, : codes.shape[1]] = codes.astype(block.dtype)
     return [entry.record_id for entry, _ in pairs], block
-
-
-def _join(folder: Path, part: Path, blocks: int, held: str, about: dict[str, object]) -> TokenStore:
-    def keys() -> Iterator[list[str]]:
-        for number in range(blocks):
-            yield json.loads((part / f"{number:06d}.json").read_text(encoding="utf-8"))
-
-    names = [key for block in keys() for key in block]
-    if not names:
-        raise DataError(
-            f"none of its {about['asked']} recordings could be read", where=folder, remedy="Check the dataset."
-        )
-    shape = (len(names), *np.load(part / f"{0:06d}.npy", mmap_mode="r").shape[1:])
-    temporary = part / f"{held}.npy"
-    codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=TYPES[held][0], shape=shape)
-    row = 0
-    for number in range(blocks):
-        block = np.load(part / f"{number:06d}.npy")
-        codes[row : row + len(block)] = block
-        row += len(block)
-    codes.flush()
-    del codes
-    temporary.replace(folder / f"{held}.npy")
-    manifest = {
-        "schema": SCHEMA,
-        "holds": held,
-        "shape": list(shape),
-        **about,
-        "left_out": int(str(about["asked"])) - len(names),
-        "keys": names,
-    }
-    _write_text(folder / "manifest.json", json.dumps(manifest))
-    shutil.rmtree(part)
-    return TokenStore.open(folder, str(about["codec"]))

@@ -168,11 +168,42 @@ def test_recordings_that_cannot_be_read_are_left_out_up_to_a_share(run: Path, tm
     shutil.copytree(run / "data", tmp_path / "data")
     next((tmp_path / "data/synthetic-a/records500").rglob("*.dat")).write_bytes(b"short")
     common = ("-d", "synthetic-a", "--data_root", tmp_path / "data", "--recipe", run / "recipe.toml")
-    with pytest.raises(DataError, match="cannot be read"):
-        command("tokenize", *common, "--codec", run / "tokenizer", "-o", tmp_path / "strict")
+    strict = ("tokenize", *common, "--codec", run / "tokenizer", "-o", tmp_path / "strict")
+    with pytest.raises(DataError, match="cannot be read, over"):
+        command(*strict)
+    with pytest.raises(DataError, match="not readable when it was tokenised"):  # once is not forgiven the second time
+        command(*strict)
+    parts = (*strict[:-1], tmp_path / "parts")
+    assert "1 of them unreadable" in command(*parts, "--shard", "1/1").output
+    with pytest.raises(DataError, match="not readable when it was tokenised"):
+        command(*parts, "--merge")
     command("tokenize", *common, "--codec", run / "tokenizer", "-o", tmp_path / "t", "--max_bad_share", 0.5)
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "t").rglob("manifest.json")]
     assert sum(manifest["left_out"] for manifest in manifests) == 1
+
+
+def test_tokens_in_shards_are_those_of_one_run(run: Path, tmp_path: Path) -> None:
+    words = ("tokenize", *common_of(run), "--codec", run / "tokenizer", "-o", tmp_path / "t")
+    assert "shard 2/2, 0 of" in command(*words, "--shard", "2/2").output  # 64 recordings a block: it has none
+    with pytest.raises(CheckpointError, match=r"train/unfinished: shard 1/2 missing"):
+        command(*words, "--merge")
+    command(*words, "--shard", "1/2")
+    shutil.move(tmp_path / "t/synthetic-a/valid/unfinished/shard-1-of-2", tmp_path / "away")
+    with pytest.raises(CheckpointError, match=r"valid/unfinished: shard 1/2 missing"):
+        command(*words, "--merge")
+    assert not (tmp_path / "t/synthetic-a/train/manifest.json").exists()  # all splits are checked before one is joined
+    shutil.move(tmp_path / "away", tmp_path / "t/synthetic-a/valid/unfinished/shard-1-of-2")
+    for again in (command(*words, "--merge"), command(*words, "--merge"), command(*words, "--shard", "1/2")):
+        assert again.output.count("recordings, ") == 3
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert files(tmp_path / "t") == files(run / "tokens")
+    with pytest.raises(UsageError, match=r"--shard: cannot be given together with --merge"):
+        command(*words, "--merge", "--shard", "1/2")
+    with pytest.raises(UsageError, match=r"--shard: '9/8' is no shard"):
+        command(*words, "--shard", "9/8")
 
 
 @pytest.mark.parametrize(
