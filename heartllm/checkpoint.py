@@ -242,7 +242,20 @@ def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
         raise CheckpointError(
             "holds no language model", where=folder, remedy="Run `heartllm pretrain` and `heartllm tune` first."
         )
-    config, (front, _) = load(CheckpointConfig, folder / "checkpoint.toml"), load_frontend(folder)
+    front, _ = load_frontend(folder)
+    config = load_config(folder, front)
+    model = new_language(config, load_text_tokenizer(folder / "text"), front=front)
+    _load_weights(model, folder / "language.safetensors", _kept(model, config))
+    return model.eval(), config
+
+
+def load_config(folder: Path, front: FrontEnd) -> CheckpointConfig:
+    """Reads `checkpoint.toml`.
+
+    Raises:
+        CheckpointError: if it is of another front-end than the folder's, `front`.
+    """
+    config = load(CheckpointConfig, folder / "checkpoint.toml")
     if config.frontend != front.kind or (config.codec is not None and config.codec.levels != front.levels):
         wanted = config.frontend if config.codec is None else f"{config.frontend} with levels {config.codec.levels}"
         raise CheckpointError(
@@ -250,9 +263,7 @@ def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
             where=folder,
             remedy="Put the front-end back that the language model was trained with.",
         )
-    model = new_language(config, load_text_tokenizer(folder / "text"), front=front)
-    _load_weights(model, folder / "language.safetensors", _kept(model, config))
-    return model.eval(), config
+    return config
 
 
 def load_text_side(folder: Path) -> TextSide:

@@ -5,7 +5,8 @@ heartllm tokenizer ...           train the codec, or another front-end
 heartllm tokenize ...            recordings -> codes
 heartllm pretrain ... | tune ... the language model
 heartllm import ...              the files of HeartLLM's authors
-heartllm ask ... | gap ...       one answer | how well it reads
+heartllm ask ... | codes ...     one answer | one ECG as text
+heartllm gap ...                 how well it reads
 """
 
 from __future__ import annotations
@@ -212,6 +213,50 @@ def ask(
 
         save(plot_ecg(recording, title=recording.record_id), plot)
         typer.echo(f"drawn to {plot}", err=True)
+
+
+@app.command()
+def codes(
+    record: Annotated[Path, typer.Argument(help="WFDB record, CinC .mat, CSV or npy.")],
+    codec: Annotated[
+        Path,
+        typer.Option("--codec", "--checkpoint", "-c", help="A checkpoint; without --prompt also a codec alone."),
+    ],
+    ids: Annotated[bool, typer.Option("--ids", help="Print the codes as integers.")] = False,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help='Print the whole prompt of this question; "report" asks for one.')
+    ] = None,
+    features: Annotated[str, typer.Option(help='With --prompt: "Age: 54 years. Sex: male."')] = "",
+) -> None:
+    """Print one ECG as a model that `heartllm export` wrote reads it: <|start_ecg|><ecg_0017>...<|end_ecg|>.
+
+    Example: heartllm codes 00001_hr --checkpoint runs/checkpoint --prompt "Does this ECG show sinus rhythm?"
+    """
+    from heartllm.ecg import read_recording
+    from heartllm.spelling import Speller
+
+    if prompt is None and features:
+        raise UsageError("goes into a prompt only", where="--features", remedy="Add --prompt QUESTION.")
+    if prompt is not None and (ids or not prompt.strip()):
+        what = "cannot be given together with --ids" if ids else "the question is empty"
+        raise UsageError(what, where="--prompt", remedy='Give --ids alone, or --prompt with a question or "report".')
+    speller = Speller.load(codec)
+    recording = read_recording(record, length="crop")
+    found = speller.encode(recording)
+    config = speller.config
+    for note in recording.notes:
+        typer.echo(f"note: {note}", err=True)
+    if config is not None and config.blind:
+        typer.echo("note: the checkpoint was trained without ECGs; its prompts hold none", err=True)
+    if config is not None and features and not config.features:
+        typer.echo("note: the checkpoint was trained without patient features; its prompts hold none", err=True)
+    if ids:
+        typer.echo(" ".join(str(code) for code in found if code >= 0))
+    elif prompt is None:
+        typer.echo(speller.spell(found))
+    else:
+        question = None if prompt.strip().lower() == "report" else prompt
+        typer.echo(speller.prompt(features, found, question))
 
 
 @app.command()

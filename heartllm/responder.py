@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
 from heartllm.checkpoint import CheckpointConfig, load_frontend, load_language, verify
-from heartllm.ecg.recording import SAMPLING_RATE, Recording
-from heartllm.errors import CheckpointError, DataError
-from heartllm.frontends.base import SAMPLES, FrontEnd
+from heartllm.ecg.recording import Recording
+from heartllm.errors import CheckpointError
+from heartllm.frontends.base import FrontEnd, encode_recording
 from heartllm.frontends.fsq import FSQCodes
 from heartllm.language.generation import Generator, ResponderItem
 from heartllm.language.vocabulary import ECG
@@ -67,15 +66,8 @@ class Responder:
         return str(self.generator.table.dtype).removeprefix("torch.")
 
     def encode(self, recording: Recording) -> ECG:
-        """A 10 s recording at 500 Hz -> codes (N,) int64 or values (N, width) float16, as a token store holds them."""
-        if recording.sampling_rate != SAMPLING_RATE or recording.signal.shape[1] != SAMPLES:
-            raise DataError(
-                f"lasts {recording.duration:.2f} s at {recording.sampling_rate:g} Hz; front-ends want 10 s at 500 Hz",
-                where=recording.path or recording.record_id,
-                remedy='Read it with target_rate=500 and length="crop" (or windows).',
-            )
-        codes: ECG = self.front.encode(torch.from_numpy(recording.signal)[None])[0].numpy()
-        return codes if self.front.width is None else codes.astype(np.float16)
+        """Codes (N,) int64 or values (N, width) float16 of a 10 s recording; see `encode_recording`."""
+        return encode_recording(self.front, recording)
 
     def answer(
         self, items: Sequence[ResponderItem], *, max_new_tokens: int = 64, batch_size: int = 32

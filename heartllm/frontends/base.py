@@ -16,7 +16,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
+
+from heartllm.ecg.recording import SAMPLING_RATE, Recording
+from heartllm.errors import DataError
 
 SAMPLES = 5000  # 10 s at 500 Hz
 
@@ -85,3 +89,19 @@ class FrontEnd(nn.Module):
             NotImplementedError: for a discrete front-end, whose codes are rows of the vocabulary.
         """
         raise NotImplementedError(f"{self.kind} is discrete")
+
+
+def encode_recording(front: FrontEnd, recording: Recording) -> npt.NDArray[Any]:
+    """A 10 s recording at 500 Hz -> codes (N,) int64 or values (N, width) float16, as a token store holds them.
+
+    Raises:
+        DataError: for another length or rate, and for NaN or infinite samples.
+    """
+    if recording.sampling_rate != SAMPLING_RATE or recording.signal.shape[1] != SAMPLES:
+        raise DataError(
+            f"lasts {recording.duration:.2f} s at {recording.sampling_rate:g} Hz; front-ends want 10 s at 500 Hz",
+            where=recording.path or recording.record_id,
+            remedy='Read it with target_rate=500 and length="crop" (or windows).',
+        )
+    codes: npt.NDArray[Any] = front.encode(torch.from_numpy(recording.signal)[None])[0].numpy()
+    return codes if front.width is None else codes.astype(np.float16)

@@ -82,6 +82,11 @@ def _shown(block: ECG) -> list[int]:
     return [0] * len(block) if block.ndim == 2 else [int(code) for code in block if code >= 0]
 
 
+def ecg_text(codes: ECG) -> str:
+    """The codes of one ECG as a prompt spells them, between their marks; of values, the placeholder in their places."""
+    return START + "".join(map(code_token, _shown(codes))) + END
+
+
 def prompt_text(
     features: str,
     codes: ECG | None,
@@ -98,10 +103,7 @@ def prompt_text(
     """
     blocks = [] if codes is None else (each_ecg(codes) or [codes])
     said = [describe(block) if describe is not None and block.ndim == 2 else "" for block in blocks]
-    ecg = "".join(
-        (words + "\n" if words else "") + START + "".join(map(code_token, _shown(block))) + END
-        for words, block in zip(said, blocks, strict=True)
-    )
+    ecg = "".join((words + "\n" if words else "") + ecg_text(block) for words, block in zip(said, blocks, strict=True))
     head = features + "\n" if features else ""
     if question is None:
         return f"{head}{ecg}{REPORT}"

@@ -19,6 +19,7 @@ if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transf
         "test_recipe.py",
         "test_responder.py",
         "test_row_recipes.py",
+        "test_spelling.py",
     ]
 
 LEVELS = (3, 3, 2, 2)  # 36 codes
@@ -81,6 +82,37 @@ def shake(model: Any, seed: int = 0) -> None:
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 parameter.normal_(std=0.4)
+
+
+@pytest.fixture
+def write_checkpoint() -> Callable[..., Path]:
+    """write_checkpoint(folder, tokenizer, language, rows, **changes of CheckpointConfig) -> the folder."""
+    return _write_checkpoint
+
+
+def _write_checkpoint(folder: Path, tokenizer: Any, language: Any, rows: int, **changes: Any) -> Path:
+    """A finished checkpoint of a model that nobody trained; LoRA's factors are drawn so that they matter."""
+    import torch
+
+    from heartllm.checkpoint import CheckpointConfig, new_language, save_frontend, save_language, write_manifest
+    from heartllm.codec.codec import Codec, CodecConfig
+
+    codec = CodecConfig(levels=LEVELS, decoder_width=16)
+    config = CheckpointConfig(codec, language, rows, **changes)
+    model = new_language(config, tokenizer)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2 and (parameter.requires_grad or language.backbone == "tiny"):
+                parameter.normal_(std=0.2 if "lora" in name else 0.4)
+        for table in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()):
+            table.weight[len(tokenizer) :] = 0.0  # rows that the tokenizer does not use are never said
+        front = Codec(codec)
+        front.encoder.to_latent.weight.mul_(60)  # for its codes to vary
+    save_frontend(front, folder)
+    save_language(folder, model, config, {})
+    write_manifest(folder)
+    return folder
 
 
 def _backbone(kind: str, rows: int) -> Any:

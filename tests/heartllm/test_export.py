@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from heartllm.checkpoint import CheckpointConfig, new_language, save_frontend, save_language, write_manifest
-from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.errors import CheckpointError, UsageError
 from heartllm.export import export
 from heartllm.language.generation import ResponderItem
@@ -21,24 +18,7 @@ from heartllm.language.prompts import prompt_text
 from heartllm.language.vocabulary import code_token
 from heartllm.responder import Responder
 
-CODEC = CodecConfig(levels=(3, 3, 2, 2), decoder_width=16)
-
-
-def write_checkpoint(folder: Path, tokenizer: Any, language: LanguageConfig, rows: int, **changes: Any) -> Path:
-    """A finished checkpoint of a model that nobody trained; LoRA's factors are drawn so that they matter."""
-    config = CheckpointConfig(CODEC, language, rows, **changes)
-    model = new_language(config, tokenizer)
-    torch.manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2 and (parameter.requires_grad or language.backbone == "tiny"):
-                parameter.normal_(std=0.2 if "lora" in name else 0.4)
-        for table in (model.backbone.get_input_embeddings(), model.backbone.get_output_embeddings()):
-            table.weight[len(tokenizer) :] = 0.0  # rows that the tokenizer does not use are never said
-    save_frontend(Codec(CODEC), folder)
-    save_language(folder, model, config, {})
-    write_manifest(folder)
-    return folder
+Write = Callable[..., Path]
 
 
 def assert_same_answers(checkpoint: Path, exported: Path, features: str = "Age: 54 years. Sex: male.") -> None:
@@ -64,7 +44,9 @@ def assert_same_answers(checkpoint: Path, exported: Path, features: str = "Age: 
 
 @pytest.mark.parametrize("train", ["all", "lora"])
 @pytest.mark.parametrize("layout", ["ecg-first", "question-first"])
-def test_tiny(tokenizer: Any, tiny_config: Any, tmp_path: Path, train: Any, layout: Any) -> None:
+def test_tiny(
+    tokenizer: Any, tiny_config: Any, tmp_path: Path, write_checkpoint: Write, train: Any, layout: Any
+) -> None:
     from dataclasses import replace
 
     language = replace(tiny_config, train=train)
@@ -80,7 +62,12 @@ def test_tiny(tokenizer: Any, tiny_config: Any, tmp_path: Path, train: Any, layo
 @pytest.mark.parametrize("kind", ["qwen2", "qwen2-tied", "gpt_neox", "gpt2"])
 @pytest.mark.parametrize("train", ["all", "lora"])
 def test_other_families(
-    tokenizer: Any, backbone_folder: Callable[[str], Path], tmp_path: Path, kind: str, train: Any
+    tokenizer: Any,
+    backbone_folder: Callable[[str], Path],
+    tmp_path: Path,
+    write_checkpoint: Write,
+    kind: str,
+    train: Any,
 ) -> None:
     targets = {"gpt_neox": ("query_key_value",), "gpt2": ("c_attn",)}.get(kind, LoraSettings().targets)
     language = LanguageConfig(backbone=str(backbone_folder(kind)), train=train, lora=LoraSettings(4, targets=targets))
@@ -89,13 +76,15 @@ def test_other_families(
     assert_same_answers(checkpoint, tmp_path / "exported")
 
 
-def test_a_blind_control_exports_too(tokenizer: Any, tiny_config: Any, tmp_path: Path) -> None:
+def test_a_blind_control_exports_too(tokenizer: Any, tiny_config: Any, tmp_path: Path, write_checkpoint: Write) -> None:
     checkpoint = write_checkpoint(tmp_path / "c", tokenizer, tiny_config, len(tokenizer), blind=True)
     export(checkpoint, tmp_path / "exported")
     assert_same_answers(checkpoint, tmp_path / "exported")
 
 
-def test_the_exported_tokenizer_spells_codes_as_single_tokens(tokenizer: Any, tiny_config: Any, tmp_path: Path) -> None:
+def test_the_exported_tokenizer_spells_codes_as_single_tokens(
+    tokenizer: Any, tiny_config: Any, tmp_path: Path, write_checkpoint: Write
+) -> None:
     from transformers import AutoTokenizer
 
     checkpoint = write_checkpoint(tmp_path / "c", tokenizer, tiny_config, len(tokenizer))
@@ -109,7 +98,7 @@ def test_the_exported_tokenizer_spells_codes_as_single_tokens(tokenizer: Any, ti
 
 
 def test_a_folder_in_use_is_refused_and_a_failed_export_leaves_nothing(
-    tokenizer: Any, tiny_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer: Any, tiny_config: Any, tmp_path: Path, write_checkpoint: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "c", tokenizer, tiny_config, len(tokenizer))
     with pytest.raises(UsageError, match="exists already"):
@@ -125,7 +114,7 @@ def test_a_folder_in_use_is_refused_and_a_failed_export_leaves_nothing(
 
 
 def test_a_tokenizer_that_reads_the_string_otherwise_is_refused(
-    tokenizer: Any, tiny_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer: Any, tiny_config: Any, tmp_path: Path, write_checkpoint: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "c", tokenizer, tiny_config, len(tokenizer))
     monkeypatch.setattr("heartllm.export.prompt_text", lambda *parts: " " + prompt_text(*parts))
