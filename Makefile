@@ -5,7 +5,7 @@
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
-#   make paper       train and evaluate every row of the paper's tables (12 hours of a core; resumable), then make report
+#   make paper       train and evaluate every row of the paper's tables (days of a core; resumable), then make report
 #   make report      tables, figures, claims and results page again from the frozen runs (minutes)
 #   make setup       only set up
 #
