@@ -383,6 +383,9 @@ def test_small_parts() -> None:
     for bad in (b"", b"[]", b"[" * 100_000, b'{"choices": [{"message": {"content": 3}}]}'):
         with pytest.raises(ValueError, match="the reply"):
             completion_text(bad)
+    assert completion_text(b'{"choices": [{"text": " yes"}]}', chat=False) == " yes"
+    with pytest.raises(ValueError, match="the reply is no completion"):
+        completion_text(b'{"choices": [{"message": {"content": "yes"}}]}', chat=False)
     assert checked_address("https://api.example.org/v1") == "https://api.example.org/v1"
     Pace(None).wait(threading.Event())
 

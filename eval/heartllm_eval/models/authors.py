@@ -13,6 +13,7 @@ import numpy as np
 
 from heartllm.errors import UsageError
 from heartllm_eval.models.base import Context, Task, check_device
+from heartllm_eval.models.ecg_codes import ECGCodes
 from heartllm_eval.models.heartllm import ECG_MODES, HeartLLM
 from heartllm_eval.schema import Request, digest
 
@@ -78,7 +79,7 @@ class Authors(HeartLLM):
         files = (Path(codec), Path(llm), Path(backbone))
         check_device(context.device)
         self.responder = _model(files, self.prompts, leads, base, scale, dtype, context.device)
-        self._codes = {}
+        self._codes = ECGCodes(context, self.responder)
         for note in self.responder.notes:
             context.warn(f"authors: {note}")
         if not prompts:

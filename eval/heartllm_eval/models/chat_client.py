@@ -1,4 +1,4 @@
-"""A client of OpenAI-compatible chat completions, on the standard library: pacing, retries, and errors that tell.
+"""A client of OpenAI-compatible completions, chat or plain, on the standard library: pacing, retries, telling errors.
 
 The key goes into one header and nowhere else: error texts are searched for it, redirects are refused (they would carry
 it to another host), and an address that holds credentials is refused.
@@ -92,15 +92,23 @@ class ChatClient:
 
     Args:
         base_url: up to and with "/v1". key: sent as a bearer token; None sends none. timeout: seconds.
+        chat: False sends plain completions: a prompt that the server continues as it stands.
 
     Raises:
         UsageError: for an address that is no http(s) one, or holds a password or a query.
     """
 
     def __init__(
-        self, base_url: str, *, key: str | None, timeout: float = 60.0, retrying: Retrying, pace: Pace | None = None
+        self,
+        base_url: str,
+        *,
+        key: str | None,
+        timeout: float = 60.0,
+        retrying: Retrying,
+        pace: Pace | None = None,
+        chat: bool = True,
     ) -> None:
-        self.url = checked_address(base_url).rstrip("/") + "/chat/completions"
+        self.url, self.chat = checked_address(base_url).rstrip("/") + f"/{'chat/' * chat}completions", chat
         self._key, self.timeout, self.retrying, self.pace = key, timeout, retrying, pace or Pace()
         self.stop = threading.Event()
         self._opener = urllib.request.build_opener(_NoRedirects)
@@ -154,7 +162,7 @@ class ChatClient:
                 return None, f"no reply within {self.timeout:g} s", None
             return None, self._clean(f"no connection ({cause or type(error).__name__})"), None
         try:
-            return completion_text(payload), "", None
+            return completion_text(payload, chat=self.chat), "", None
         except ValueError as error:
             return None, self._clean(f"{error} ({kind}: {_shown(payload)})"), None
 
@@ -225,20 +233,21 @@ def checked_address(base_url: str) -> str:
     return base_url
 
 
-def completion_text(payload: bytes) -> str:
+def completion_text(payload: bytes, *, chat: bool = True) -> str:
     """The text of the first choice of a reply.
 
     Raises:
-        ValueError: if the reply is no chat completion.
+        ValueError: if the reply is no chat completion, or no plain one.
     """
     try:
         data = json.loads(payload)
     except (ValueError, RecursionError):
         raise ValueError("the reply is not JSON") from None
     try:
-        text = data["choices"][0]["message"]["content"]
+        choice = data["choices"][0]
+        text = choice["message"]["content"] if chat else choice["text"]
     except (KeyError, IndexError, TypeError):
-        raise ValueError("the reply is no chat completion") from None
+        raise ValueError(f"the reply is no {'chat ' * chat}completion") from None
     if text is None:
         return ""  # a refusal, or all tokens spent on reasoning
     if not isinstance(text, str):

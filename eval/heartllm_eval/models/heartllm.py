@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import random
 import re
 from collections import defaultdict
@@ -12,20 +11,16 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from heartllm import __version__
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.metrics.option_ranking import rank_options
 from heartllm_eval.models.base import Context, Task, check_device
 from heartllm_eval.models.batching import longest_first
-from heartllm_eval.schema import Prediction, Request, digest
+from heartllm_eval.models.ecg_codes import Codes, ECGCodes, together
+from heartllm_eval.schema import Prediction, Request
 from heartllm_eval.suite import Reader
 
-Codes = npt.NDArray[Any]  # (313,) codes; of other front-ends what their checkpoint's responder gives
 ANSWERS_VERSION = 1  # of prompts and decoding: cached answers of another version are not used
 _CODES = re.compile(r"(?:<ecg_\d+>){2,}")
 ECG_MODES = ("true", "shuffled", "none")
@@ -53,7 +48,7 @@ class HeartLLM:
         self.responder = _responder(Path(checkpoint), context.device, int(threads) if threads else None)
         # Of the shuffled control an answer also depends on what else is asked.
         self.answers_version = ANSWERS_VERSION if ecg != "shuffled" else None
-        self._codes: dict[tuple[str, str, Reader], Codes | str] = {}
+        self._codes = ECGCodes(context, self.responder)
 
     def describe(self) -> dict[str, Any]:
         """The checkpoint's content and what it is shown."""
@@ -96,16 +91,13 @@ class HeartLLM:
 
     def prompt(self, request: Request, task: Task) -> str:
         """The whole prompt, with the ECG's codes shortened."""
-        prompts: Any = importlib.import_module("heartllm.language.prompts")
+        spelling: Any = importlib.import_module("heartllm.spelling")
         item = self._item(request, task, {})
         if isinstance(item, str):
             return f"(not asked: {item})"
-        config = self.responder.config
-        codes = None if config.blind else item.codes
-        features = item.features if config.features else ""
-        text = str(prompts.prompt_text(features, codes, item.question, config.layout, self.responder.front.describe))
-        what = "codes" if self.responder.front.width is None else "soft tokens"
-        return _CODES.sub(lambda run: f"[{run.group().count('>')} {what}]", text)
+        front = self.responder.front
+        text = spelling.own_prompt(self.responder.config, item.features, item.codes, item.question, front.describe)
+        return shortened(str(text), "codes" if front.width is None else "soft tokens")
 
     def prompt_tokens(self, request: Request, task: Task) -> int:
         """The length of the prompt; an ECG counts 313 codes (what its front-end takes at most) and two marks."""
@@ -122,13 +114,10 @@ class HeartLLM:
         """What the responder is asked; of a request about a bad recording, what is wrong."""
         module: Any = importlib.import_module("heartllm.responder")
         shown = [donors.get(record, record) for record in request.record_ids]
-        codes = None
-        if self.ecg != "none":
-            found = [self.codes(request.dataset, record, task.reader) for record in shown]
-            bad = [part for part in found if isinstance(part, str)]
-            if bad:
-                return bad[0]
-            codes = found[0] if len(found) == 1 else np.stack(cast("list[Codes]", found))
+        try:
+            codes = None if self.ecg == "none" else together(self.codes, request, shown, task.reader)
+        except DataError as error:
+            return str(error)
         return module.ResponderItem(
             recording_key=f"{request.dataset}/{'+'.join(request.record_ids)}@{'+'.join(shown)}",
             codes=codes,
@@ -147,42 +136,18 @@ class HeartLLM:
             request, lambda texts: self.responder.option_scores(shown, [request.question], texts)[0].tolist()
         )
 
-    def codes(self, dataset: str, record_id: str, reader: Reader | None = None) -> Codes | str:
-        """The codes of a recording, from the cache if there is one; of a bad recording, what is wrong."""
-        reader = reader or Reader()
-        key = (dataset, record_id, reader)
-        if key not in self._codes:
-            try:
-                self._codes[key] = self._encode(dataset, record_id, reader)
-            except DataError as error:
-                self._codes[key] = str(error)
-                self.context.warn(f"recording {dataset}/{record_id} cannot be used: {error}")
-        return self._codes[key]
+    def codes(self, dataset: str, record_id: str, reader: Reader | None = None) -> Codes:
+        """The codes of a recording, from the cache if there is one.
 
-    def _encode(self, dataset: str, record_id: str, reader: Reader) -> Codes:
-        file = self._cache_file(dataset, record_id, reader)
-        if file is not None and file.is_file():
-            try:
-                stored: Codes = np.load(file, allow_pickle=False)
-                return stored
-            except (OSError, ValueError, EOFError):
-                file.unlink(missing_ok=True)  # cut off by a kill or a full disk; encode it again
-        codes: Codes = self.responder.encode(self.context.workspace.read(dataset, record_id, reader))
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}.part.npy")
-            np.save(part, codes)
-            part.replace(file)
-        return codes
+        Raises:
+            DataError: for a bad recording.
+        """
+        return self._codes.of(dataset, record_id, reader or Reader())
 
-    def _cache_file(self, dataset: str, record_id: str, reader: Reader) -> Path | None:
-        if self.context.cache is None:
-            return None
-        # By what is in the codec and in the recording, so that checkpoints with the same codec share their codes; and
-        # by the version that read it: resampling and the cut to length are code.
-        content = self.context.workspace.recording_hash(dataset, record_id)
-        name = digest(content, reader.length, reader.nan_policy, __version__, length=32)
-        return self.context.cache / "codes" / digest(str(self.responder.codec_hash)) / f"{name}.npy"
+
+def shortened(prompt: str, what: str = "codes") -> str:
+    """A prompt with the number of an ECG's codes in their place, to be read by people."""
+    return _CODES.sub(lambda run: f"[{run.group().count('>')} {what}]", prompt)
 
 
 def _rough_length(request: Request) -> int:

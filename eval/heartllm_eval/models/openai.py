@@ -2,9 +2,11 @@
 
     OPENAI_API_KEY=... heartllm-eval run -M openai -a base_url=http://127.0.0.1:8000/v1,model=NAME -t ptbxl_qa
 
-The model reads patient features and the ECG's measurements as text, with `image=true` also the ECG's plot. The key
-comes from the environment and is written nowhere. A request that fails after all retries has no answer and counts as
-wrong; a server that fails every one of the first `give_up_after` requests ends the run, and nothing of it is kept.
+The model reads patient features and the ECG's measurements as text, with `image=true` also the ECG's plot. With
+`codes=CHECKPOINT` the server runs that checkpoint as `heartllm export` wrote it, and completes its own prompts: ECG
+codes, no chat. The key comes from the environment and is written nowhere. A request that fails after all retries has no
+answer and counts as wrong; a server that fails every one of the first `give_up_after` requests ends the run, and
+nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.models.base import Context, Task
 from heartllm_eval.models.chat_client import ChatClient, Pace, RequestFailed, Retrying, Stopped
+from heartllm_eval.models.heartllm import shortened
+from heartllm_eval.models.own_prompts import OwnPrompter
 from heartllm_eval.models.prompting import Prompt, Prompter, failed, number
 from heartllm_eval.schema import Prediction, Request
 
@@ -51,7 +55,8 @@ class OpenAI:
         give_up_after: the run ends if this many requests fail before any succeeds.
         max_tokens: where an answer is cut off; the suite's limit by default. token_field: what the server calls it.
         omit: fields that the server does not accept, joined with "+": temperature+seed.
-        ecg, features, summary, image, options: what is shown; see `Prompter`.
+        codes: the checkpoint that the served model was exported from; see `OwnPrompter`.
+        ecg, features, summary, image, options: what is shown; see `Prompter`. With `codes`, only `ecg` may be given.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class OpenAI:
         max_tokens: str | None = None,
         token_field: str = "max_tokens",
         omit: str = "",
+        codes: str | None = None,
         ecg: str = "true",
         features: str = "true",
         summary: str = "true",
@@ -77,7 +83,13 @@ class OpenAI:
         options: str = "true",
     ) -> None:
         self.context, self.model, self.base_url = context, model, base_url
-        self.prompter = Prompter(context, ecg=ecg, features=features, summary=summary, image=image, options=options)
+        self.prompter: Prompter | OwnPrompter
+        if codes is None:
+            self.prompter = Prompter(context, ecg=ecg, features=features, summary=summary, image=image, options=options)
+        else:
+            _nothing_else(features=features, summary=summary, image=image, options=options)
+            self.prompter = OwnPrompter(context, codes, ecg=ecg)
+        self.chat = codes is None
         self.answers_version = self.prompter.answers_version
         self.concurrency = int(number("concurrency", concurrency, low=1, high=256, whole=True))
         self.give_up_after = int(number("give_up_after", give_up_after, low=1, whole=True))
@@ -99,6 +111,7 @@ class OpenAI:
                 int(number("retries", retries, low=0, whole=True)), number("first_wait", first_wait, low=0)
             ),
             pace=Pace(per_minute),
+            chat=self.chat,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -142,6 +155,8 @@ class OpenAI:
             shown = self.prompter.prompt(request)
         except DataError as error:
             return f"(not asked: {error})"
+        if not self.chat:
+            return shortened(shown.user)
         return "\n\n".join([shown.system, *("[image of the ECG]" for _ in shown.recordings), shown.user])
 
     def body(self, prompt: Prompt, max_tokens: int) -> dict[str, Any]:
@@ -150,9 +165,10 @@ class OpenAI:
         if prompt.recordings:
             images = [{"type": "image_url", "image_url": {"url": image_url(part)}} for part in prompt.recordings]
             content = [*images, {"type": "text", "text": prompt.user}]
+        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]
         fields = {
             "model": self.model,
-            "messages": [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}],
+            **({"messages": messages} if self.chat else {"prompt": prompt.user}),
             "temperature": 0,
             "seed": self.context.seed,
             self.token_field: max_tokens,
@@ -250,3 +266,14 @@ def _one_of(name: str, values: Sequence[str], known: Sequence[str]) -> None:
     for value in values:
         if value not in known:
             raise UsageError(f"{name}={value!r}", where="--model_args", remedy=f"Choose one of: {', '.join(known)}.")
+
+
+def _nothing_else(**given: str) -> None:
+    """What `Prompter` would show has no place in a checkpoint's own prompts."""
+    for name, value in given.items():
+        if value != ("false" if name == "image" else "true"):
+            raise UsageError(
+                f"{name}={value!r} beside codes",
+                where="--model_args",
+                remedy="Leave it out: with codes=CHECKPOINT, prompts are those it was trained on.",
+            )
