@@ -50,6 +50,9 @@ OTHER_PROGRAMS = {
     "ruff",
     "mypy",
     "lint-imports",
+    "python",
+    "curl",
+    "vllm",
 }
 
 
