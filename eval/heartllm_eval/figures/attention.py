@@ -166,7 +166,7 @@ def draw_coverage(summary: Sequence[Mapping[str, Any]], methods: Mapping[str, st
     chance = float(some[0]["chance"])
     axes.axhline(chance, color=style.INK, linewidth=0.8, linestyle="--", label="chance")
     counts = {kind: max(int(row["samples"]) for row in some if _group(row) == kind) for kind in kinds}
-    names = {kind: kind.replace("read off the", "read off\nthe") for kind in kinds}
+    names = {kind: textwrap.fill(kind, 8) for kind in kinds}
     axes.set_xticks(range(len(kinds)), [f"{names[kind]}\n(n={counts[kind]})" for kind in kinds])
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of finding covered")
