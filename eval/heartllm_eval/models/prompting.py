@@ -7,6 +7,7 @@ patient, `ecg=none` none: the same model under its controls.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,48 @@ class Prompt:
         return f"{self.system}\n\n{self.user}\nAnswer:"
 
 
-class Prompter:
+class Showing:
+    """Whose ECG is shown with a request, and how it is read: what all that build prompts have in common.
+
+    Args:
+        ecg: "true", "shuffled" (another patient's) or "none".
+
+    Raises:
+        UsageError: for another `ecg`.
+    """
+
+    version: int  # of the prompts, for the cache of answers
+
+    def __init__(self, context: Context, ecg: str) -> None:
+        if ecg not in ECG_MODES:
+            raise UsageError(f"ecg={ecg!r}", where="--model_args", remedy=f"Choose one of: {', '.join(ECG_MODES)}.")
+        self.context, self.ecg = context, ecg
+        self.reader = Reader()
+        self._donors: dict[str, str] = {}
+        self._task: Task | None = None
+
+    @property
+    def answers_version(self) -> int | None:
+        """For the cache of answers; None under `ecg=shuffled`, where a prompt depends on who else is asked about."""
+        return None if self.ecg == "shuffled" else self.version
+
+    def prepare(self, task: Task) -> None:
+        """Decides whose ECG is shown to whom, and how ECGs are read; call it before `prompt`."""
+        if task is self._task:
+            return
+        self._task, self.reader = task, task.reader
+        self._donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
+
+    def shown(self, request: Request) -> list[str]:
+        """The recordings that are shown."""
+        return [self._donors.get(record, record) for record in request.record_ids]
+
+    def about(self, described: Mapping[str, Any]) -> dict[str, Any]:
+        """A description, with the seed where the answers depend on it."""
+        return {**described, "seed": self.context.seed} if self.ecg == "shuffled" else dict(described)
+
+
+class Prompter(Showing):
     """Builds prompts; a recording's measurements are made once a run, and kept in the cache folder if there is one.
 
     Args:
@@ -95,6 +137,8 @@ class Prompter:
         image: hand out the recordings, too.
         options: show the allowed answers.
     """
+
+    version = ANSWERS_VERSION
 
     def __init__(
         self,
@@ -106,15 +150,10 @@ class Prompter:
         image: str = "false",
         options: str = "true",
     ) -> None:
-        if ecg not in ECG_MODES:
-            raise UsageError(f"ecg={ecg!r}", where="--model_args", remedy=f"Choose one of: {', '.join(ECG_MODES)}.")
-        self.context, self.ecg = context, ecg
+        super().__init__(context, ecg)
         self.features, self.options = flag("features", features), flag("options", options)
         self.summary = flag("summary", summary) and ecg != "none"
         self.image = flag("image", image) and ecg != "none"
-        self._donors: dict[str, str] = {}
-        self._task: Task | None = None
-        self._reader = Reader()
         self._summaries: dict[tuple[str, str, Reader], str] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -125,19 +164,7 @@ class Prompter:
             from heartllm.ecg.summary import VERSION
 
             about["measurements"] = VERSION
-        return {**about, "seed": self.context.seed} if self.ecg == "shuffled" else about
-
-    @property
-    def answers_version(self) -> int | None:
-        """For the cache of answers; None under `ecg=shuffled`, where a prompt depends on who else is asked about."""
-        return None if self.ecg == "shuffled" else ANSWERS_VERSION
-
-    def prepare(self, task: Task) -> None:
-        """Decides whose ECG is shown to whom, and how ECGs are read; call it before `prompt`."""
-        if task is self._task:
-            return
-        self._task, self._reader = task, task.reader
-        self._donors = shuffled_recordings(task.requests, self.context.seed) if self.ecg == "shuffled" else {}
+        return self.about(about)
 
     def prompt(self, request: Request) -> Prompt:
         """The prompt of a request.
@@ -145,7 +172,7 @@ class Prompter:
         Raises:
             DataError: if its recording cannot be read.
         """
-        shown = [self._donors.get(record, record) for record in request.record_ids]
+        shown = self.shown(request)
         parts = []
         if self.features and request.background:
             parts.append(f"Patient: {request.background}")
@@ -162,9 +189,9 @@ class Prompter:
         """The recording's measurements as text, from the cache folder if they are there."""
         from heartllm.ecg import summary
 
-        key = (dataset, record_id, self._reader)
+        key = (dataset, record_id, self.reader)
         if key not in self._summaries:
-            file = cache_file(self.context, f"summary-{summary.VERSION}", dataset, record_id, self._reader, ".txt")
+            file = cache_file(self.context, f"summary-{summary.VERSION}", dataset, record_id, self.reader, ".txt")
             if file is not None and file.is_file():
                 self._summaries[key] = file.read_text(encoding="utf-8")
             else:
@@ -176,7 +203,7 @@ class Prompter:
         return self._summaries[key]
 
     def _read(self, dataset: str, record_id: str) -> Recording:
-        return self.context.workspace.read(dataset, record_id, self._reader)
+        return self.context.workspace.read(dataset, record_id, self.reader)
 
 
 def cache_file(context: Context, kind: str, dataset: str, record_id: str, reader: Reader, suffix: str) -> Path | None:
