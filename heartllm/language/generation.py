@@ -35,7 +35,9 @@ class ResponderItem:
 
 
 def _same_ecg(a: ResponderItem, b: ResponderItem) -> bool:
-    return (a.recording_key, a.features, a.codes is None) == (b.recording_key, b.features, b.codes is None)
+    if (a.recording_key, a.features, a.codes is None) != (b.recording_key, b.features, b.codes is None):
+        return False
+    return a.codes is b.codes or a.codes is None or b.codes is None or np.array_equal(a.codes, b.codes)
 
 
 @dataclass(frozen=True)

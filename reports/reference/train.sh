@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the reference checkpoint: two synthetic hospitals, and PTB-XL's training recordings where HEARTLLM_DATA has them.
-# Every stage can be stopped and continues when this script is started again. Two cores, under three hours.
+# Every stage can be stopped and continues when this script is started again. About 2.7 hours of one core, and 1.7 more for the blind control.
 #
 #   reports/reference/train.sh [FOLDER]      default runs/reference; the result lies in FOLDER/checkpoint
 set -euo pipefail

@@ -81,7 +81,7 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
         return _missing("attention and occlusion on synthetic ECGs", "heartllm-eval measure attention")
     from heartllm_eval.figures.attention_maps import ATTENTION as LOOK
     from heartllm_eval.figures.attention_maps import BEATS, CYCLE, SHUFFLED
-    from heartllm_eval.figures.attention_measures import EVERY, READ
+    from heartllm_eval.figures.attention_measures import EVERY, OTHER_LOOK, READ
 
     def one(method: str, measure: str, findings: str = EVERY) -> Mapping[str, str] | None:
         wanted = ("all", findings, method, measure)
@@ -102,11 +102,15 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
         if read is not None:
             text += f"; of the {read['samples']} findings that are affirmed and {READ}, {_value(read, 3)}"
         found.append(_finding(state, text, where))
-    ours, theirs = one(LOOK, "covered"), one(SHUFFLED, "covered")
-    if ours is not None and theirs is not None and _low(ours) is not None and _high(theirs) is not None:
-        above, below = float(ours["low"]) > float(theirs["high"]), float(ours["high"]) < float(theirs["low"])
-        state = "for" if above else "against" if below else "open"
-        found.append(_finding(state, f"{SHUFFLED} covers {_value(theirs, 3)}", where))
+    ours = one(LOOK, "covered")
+    for control in (SHUFFLED, OTHER_LOOK):
+        theirs = one(control, "covered")
+        if theirs is None:
+            found += _missing(f"coverage by {control}", "heartllm-eval measure attention")
+        elif ours is not None and _low(ours) is not None and _high(theirs) is not None:
+            above, below = float(ours["low"]) > float(theirs["high"]), float(ours["high"]) < float(theirs["low"])
+            state = "for" if above else "against" if below else "open"
+            found.append(_finding(state, f"{control} covers {_value(theirs, 3)}", where))
     row = one(LOOK, "agreement")
     if row is not None:
         text = f"rank agreement of {LOOK} with occlusion: {_value(row, 3)}"
@@ -148,7 +152,15 @@ def denoising(folder: Path) -> tuple[Finding, ...]:
 def forecasts(folder: Path) -> tuple[Finding, ...]:
     """C4: forecasts of rhythm and intervals against repeating the last beat, a finding a dataset and measure."""
     from heartllm_eval.figures.forecast_data import read
-    from heartllm_eval.figures.forecast_measures import DECISIVE, GREEDY, MEASURES, NATS, READ_ALONG, SAMPLED
+    from heartllm_eval.figures.forecast_measures import (
+        DECISIVE,
+        GREEDY,
+        MEASURES,
+        NATS,
+        READ_ALONG,
+        SAME_AGAIN,
+        SAMPLED,
+    )
 
     place = folder / FORECASTS
     if not place.is_dir() or not any(place.glob("*.json")):
@@ -171,6 +183,9 @@ def forecasts(folder: Path) -> tuple[Finding, ...]:
         row = rows.get((dataset, NATS, READ_ALONG))
         if row is not None and row["gain"] is not None:
             text = f"{dataset}, nats that the model saves a true code against its frequency: {_value(_gain(row), 2)}"
+            before = rows.get((dataset, NATS, SAME_AGAIN))
+            if before is not None and before["value"] is not None and row["value"] is not None:
+                text += f"; against the code before it: {before['value'] - row['value']:.2f}"
             found.append(_finding("note", text, where))
     return tuple(found)
 

@@ -89,8 +89,8 @@ def judge(plan: Plan, made: Mapping[str, Made], folder: Path) -> list[Claim]:
         Claim(
             "C2",
             "It leads on ECG-QA and on report generation.",
-            "A rival or a control does as well at the same budget, in any of verify, choose, query, BLEU-4, METEOR, "
-            "ROUGE-L, clinical F1.",
+            "A rival or a control does significantly better at the same budget, in any of verify, choose, query, "
+            "BLEU-4, METEOR, ROUGE-L, clinical F1.",
             tuple(
                 finding
                 for table in ("table1_qa", "table2_reports")
@@ -117,7 +117,8 @@ def judge(plan: Plan, made: Mapping[str, Made], folder: Path) -> list[Claim]:
             "and intervals (rate, RR deviation, PR, QRS, QT, whether a rhythm can be told) are no better than "
             "repeating the last beat. A measure is against where the interval of the paired difference speaks for the "
             "repeated beat, for where it speaks for the model, and open otherwise; of the two ways to go on (greedy, "
-            "sampled) all that can be read in 10 patients or more must agree.",
+            "sampled) all that can be read in 10 patients or more must agree. A drawn continuation is off by more than "
+            "a best guess would be; another patient's half, beside it in the figure, says how much.",
             (
                 *see.helps("table1_qa", "without_forecast_term"),
                 *see.helps("table2_reports", "without_forecast_term"),
@@ -154,7 +155,8 @@ def judge(plan: Plan, made: Mapping[str, Made], folder: Path) -> list[Claim]:
             "Attention of clinical questions falls on the segments that matter.",
             "On synthetic ECGs, where the finding's place is known, the top 20 % of windows by attention cover no "
             "more of "
-            "the finding than chance, or than the attention of another patient's ECG; or occlusion disagrees.",
+            "the finding than chance, than the attention of another patient's ECG, or than the attention of a question "
+            "about another kind of finding; or occlusion disagrees.",
             data.coverage(folder),
         ),
         Claim(

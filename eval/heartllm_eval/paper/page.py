@@ -41,9 +41,9 @@ def _setting(plan: Plan, made: Mapping[str, Made], runs: Runs) -> list[str]:
     lines = [f"Size `{size.name}`: {size.about}."]
     if size.sites:
         lines.append(
-            "Trained on "
+            "Trained on the training splits of "
             + ", ".join(f"{site.recordings:,} recordings of synthetic site {site.name.upper()}" for site in size.sites)
-            + " (their training splits); asked about sites drawn anew with another seed, and about PTB-XL's test split "
+            + " and of PTB-XL; asked about sites drawn anew with another seed, and about PTB-XL's test split "
             "of ECG-QA."
         )
     lines.append(
@@ -167,7 +167,8 @@ def _again(plan: Plan, runs: Runs) -> list[str]:
         for seed in range(row.seeds)
         if (facts := runs.training(row.name, seed, regime)).get("hours") is not None
     ]
-    spent = f" The trainings whose runs are frozen here took {sum(hours):.1f} hours together." if hours else ""
+    took = f" The trainings whose runs are frozen here took {sum(hours):.1f} hours together, blind controls apart."
+    spent = took if hours else ""
     return [
         "## Again",
         "`make paper` trains and asks every row from nothing, resumable; `heartllm-eval paper reports/paper.toml "
