@@ -91,6 +91,18 @@ def test_options_in_csv_are_one_text(
     assert figures["answer_form.strict/out_of_option"] == 50.0
 
 
+@pytest.mark.parametrize("row", ['{"id": "1", "answer": ["yes"]}', '{"id": "1", "report": "sinus rhythm"}'])
+def test_references_are_not_taken_for_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], row: str
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(row + "\n")
+    assert command(monkeypatch, "score", path, "-r", path, "--confidence_n", "100") == 1
+    told = capsys.readouterr()
+    assert "line 1: the row has no 'prediction'" in told.err
+    assert told.out == ""
+
+
 def test_half_a_character_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,8 @@ from heartllm_eval.row_files import FORMAT_HELP, ID_KEYS
 from heartllm_eval.row_files import rows as rows
 from heartllm_eval.schema import Prediction, Request, option_scores_from_json
 
-TEXT_KEYS = ("prediction", "text", "answer", "output", "response", "generated_text")
+# Not "answer": references are called that, and a file of them, taken for predictions, would be right throughout.
+TEXT_KEYS = ("prediction", "text", "output", "response", "generated_text")
 LISTED = 10
 
 
