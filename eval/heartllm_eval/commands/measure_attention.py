@@ -13,6 +13,7 @@ import typer
 
 from heartllm.errors import UsageError
 from heartllm_eval.commands.measure import DataOut
+from heartllm_eval.commands.shared import checkpoint_arguments
 from heartllm_eval.options import DataRoot
 
 EPILOG = """**Examples**
@@ -53,23 +54,16 @@ def attention(
     from heartllm.responder import Responder
     from heartllm_eval.figures.attention_data import measure, real_example, write
     from heartllm_eval.figures.attention_maps import Settings
-    from heartllm_eval.models.base import parse_model_args
     from heartllm_eval.requests import Workspace
     from heartllm_eval.schema import digest
 
-    given = parse_model_args(model_args)
-    folder, device, threads = given.pop("checkpoint", ""), given.pop("device", "cpu"), given.pop("threads", "1")
-    if not folder or given or not threads.isdigit():
-        raise UsageError(
-            f"{model_args!r} is not understood",
-            where="--model_args",
-            remedy="Write checkpoint=DIR, and if wanted ,device=cuda or ,threads=N.",
-        )
+    given = checkpoint_arguments(model_args, device="cpu")
+    device = given["device"]
     if unknown := [name for name in kind or () if name not in KINDS]:
         raise UsageError(f"no kind {unknown[0]!r}", where="--kind", remedy=f"Choose some of: {', '.join(KINDS)}.")
     batch = 16 if device == "cpu" else 512
     settings = Settings(draws=draws, width=width, stride=stride, place=place, seed=seed, batch=batch)
-    responder = Responder.load(Path(folder), device=device, threads=int(threads))
+    responder = Responder.load(Path(given["checkpoint"]), device=device, threads=int(given["threads"]))
     workspace = Workspace(tuple(data_root or ()))
 
     def say(text: str) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import UsageError
 from heartllm_eval.commands.measure import DataOut
+from heartllm_eval.commands.shared import checkpoint_arguments, draw_recordings
 from heartllm_eval.options import DataRoot
 
 if TYPE_CHECKING:
+    from heartllm.data.records import Entry
+    from heartllm.ecg.recording import Recording
     from heartllm.responder import Responder
     from heartllm_eval.figures.embedding_vectors import Shown
     from heartllm_eval.requests import Workspace
@@ -42,18 +44,13 @@ def embeddings(
     from heartllm.responder import Responder
     from heartllm_eval.figures.embedding_vectors import clouds, untrained
     from heartllm_eval.figures.embeddings import measure, write_panel
-    from heartllm_eval.models.base import parse_model_args
     from heartllm_eval.requests import Workspace
 
-    given = parse_model_args(model_args)
-    folder, fresh, threads = given.pop("checkpoint", ""), given.pop("untrained", "false"), given.pop("threads", "1")
-    if not folder or given or fresh not in ("true", "false") or not threads.isdigit():
-        raise UsageError(
-            f"{model_args!r} is not understood",
-            where="--model_args",
-            remedy="Write checkpoint=DIR, and if wanted ,untrained=true or ,threads=N.",
-        )
-    responder = Responder.load(Path(folder), threads=int(threads))
+    given = checkpoint_arguments(model_args, untrained="false")
+    fresh = given["untrained"]
+    if fresh not in ("true", "false"):
+        raise UsageError(f"untrained={fresh!r}", where="--model_args", remedy="Write untrained=true, or leave it out.")
+    responder = Responder.load(Path(given["checkpoint"]), threads=int(given["threads"]))
     if fresh == "true":
         responder = untrained(responder, seed)
     shown = read_shown(responder, Workspace(tuple(data_root or ())), dataset, split, recordings, seed)
@@ -79,20 +76,10 @@ def read_shown(
     """Up to `most` recordings with reports, drawn with `seed`; unusable ones are left out with a warning."""
     from heartllm_eval.figures.embedding_vectors import Shown
 
-    entries = [entry for entry in workspace.entries(dataset, split) if entry.report]
-    entries.sort(key=lambda entry: entry.record_id)
-    random.Random(seed).shuffle(entries)
-    shown: list[Shown] = []
-    for entry in entries:
-        if len(shown) == most:
-            break
-        try:
-            codes = responder.encode(workspace.read(dataset, entry.record_id))
-        except DataError as error:
-            print(f"warning: left out: {error}", file=sys.stderr)
-            continue
-        shown.append(Shown(entry.patient_id, codes, entry.report or ""))
-    return shown
+    def prepare(entry: Entry, recording: Recording) -> Shown:
+        return Shown(entry.patient_id, responder.encode(recording), entry.report or "")
+
+    return draw_recordings(workspace, dataset, split, most, seed, prepare, lambda entry: bool(entry.report))
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heartllm.errors import DataError, UsageError
 from heartllm_eval.commands.measure import DataOut
+from heartllm_eval.commands.shared import checkpoint_arguments, draw_recordings
 from heartllm_eval.options import DataRoot
 
 if TYPE_CHECKING:
+    from heartllm.data.records import Entry
+    from heartllm.ecg.recording import Recording
     from heartllm.responder import Responder
     from heartllm_eval.figures.forecast_data import Shown
     from heartllm_eval.figures.forecast_measures import Integers, Row
@@ -50,19 +51,12 @@ def forecast(
     from heartllm.responder import Responder
     from heartllm_eval.figures.forecast_data import check, measure, write
     from heartllm_eval.figures.forecast_measures import summarise
-    from heartllm_eval.models.base import parse_model_args
     from heartllm_eval.requests import Workspace
     from heartllm_eval.schema import digest
 
-    given = parse_model_args(model_args)
-    folder, device, threads = given.pop("checkpoint", ""), given.pop("device", "cpu"), given.pop("threads", "1")
-    if not folder or given or not threads.isdigit():
-        raise UsageError(
-            f"{model_args!r} is not understood",
-            where="--model_args",
-            remedy="Write checkpoint=DIR, and if wanted ,device=cuda or ,threads=N.",
-        )
-    responder = Responder.load(Path(folder), device=device, threads=int(threads))
+    given = checkpoint_arguments(model_args, device="cpu")
+    device = given["device"]
+    responder = Responder.load(Path(given["checkpoint"]), device=device, threads=int(given["threads"]))
     known = check(responder, seconds)
     workspace = Workspace(tuple(data_root or ()))
     shown = read_shown(workspace, dataset, split, recordings, seed)
@@ -102,19 +96,10 @@ def read_shown(workspace: Workspace, dataset: str, split: str, most: int, seed: 
     from heartllm_eval.figures.forecast_data import Shown
     from heartllm_eval.schema import cluster_id
 
-    entries = sorted(workspace.entries(dataset, split), key=lambda entry: entry.record_id)
-    random.Random(seed).shuffle(entries)
-    shown: list[Shown] = []
-    for entry in entries:
-        if len(shown) == most:
-            break
-        try:
-            recording = workspace.read(dataset, entry.record_id)
-        except DataError as error:
-            print(f"warning: left out: {error}", file=sys.stderr)
-            continue
-        shown.append(Shown(entry.record_id, cluster_id(dataset, entry.patient_id), recording))
-    return shown
+    def prepare(entry: Entry, recording: Recording) -> Shown:
+        return Shown(entry.record_id, cluster_id(dataset, entry.patient_id), recording)
+
+    return draw_recordings(workspace, dataset, split, most, seed, prepare)
 
 
 def known_codes(
