@@ -186,7 +186,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed:
     Rows are kind ("all" over all kinds), which findings are counted, method, measure. Counted are all findings; those
     that the model affirms; and of these the ones whose answer hangs on the ECG: replacing all of it costs `READ_DROP`
     nats. A map cannot point at what an answer was not read off. That choice knows nothing of places, but it favours the
-    kinds that the model reads best.
+    kinds that the model reads best; and it was made after a first measurement (30 findings of the same site) was seen.
 
     Raises:
         DataError: without rows.
