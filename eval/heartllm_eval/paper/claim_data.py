@@ -100,7 +100,8 @@ def coverage(folder: Path) -> tuple[Finding, ...]:
         text = f"the top 20 % of windows by {method} cover {_value(row, 3)} of the finding; {chance}"
         read = one(method, "covered", READ)
         if read is not None:
-            text += f"; of the {read['samples']} findings that are affirmed and {READ} (a choice made after a first look), {_value(read, 3)}"
+            chosen = f"{read['samples']} findings that are affirmed and {READ} (a choice made after a first look)"
+            text += f"; of the {chosen}, {_value(read, 3)}"
         found.append(_finding(state, text, where))
     ours = one(LOOK, "covered")
     for control in (SHUFFLED, OTHER_LOOK):
