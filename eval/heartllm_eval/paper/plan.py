@@ -22,12 +22,14 @@ class Regime:
         train: datasets whose training splits are used.
         suites: that the trained model is asked, by name.
         seeds: at most so many trainings of a row; 0 for as many as the row has.
+        text: folder of a trained text model that rows begin as (a path beside the plan), instead of the size's recipe.
     """
 
     name: str
     train: tuple[str, ...]
     suites: tuple[str, ...]
     seeds: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,8 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     if row.checkpoint:
         yield from _asking(setting, row, regime, seed)
         return
-    if row.text and main.name != row.name:
-        yield from _text_side(setting, regime)
+    if row.text and main.name != row.name and (side := _text_side(setting, regime)).job is not None:
+        yield from (*_frontend(setting, main, regime), side.job)
     front, tokens = _frontend(setting, source, regime)
     yield from (front, tokens)
     data = [part for name in regime.train for part in ("--dataset", name)]
@@ -181,10 +181,10 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     key = _key(values, regime.train)
     start = front.makes.parent
     text = _text(setting, row, regime)
-    begin: tuple[str, ...] = () if text is None else ("--text", str(text.makes.parent))
-    if text is not None:
-        yield from (*_frontend(setting, main, regime), text)
-    needs = tuple(job.name for job in (front, tokens, text) if job is not None)
+    begin: tuple[str, ...] = () if text is None else ("--text", str(text.folder))
+    if text is not None and text.job is not None:
+        yield from (*_frontend(setting, main, regime), text.job)
+    needs = (front.name, tokens.name, *(text.needs if text else ()))
     if row.pretrained:
         other = next(j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.stage == "forecasting")
         yield from (j for j in _training(setting, plan.row(row.pretrained), regime, seed) if j.name == other.name)
@@ -260,8 +260,8 @@ def _frontend(setting: Setting, row: Row, regime: Regime) -> tuple[Job, Job]:
     needs = tuple(job.name for job in _sites(setting) if job.name.startswith("data"))
     text: tuple[str, ...] = ()
     if row.text:
-        side = _text_side(setting, regime)[-1]
-        needs, text = (*needs, side.name), ("--text", str(side.makes.parent))
+        side = _text_side(setting, regime)
+        needs, text = (*needs, *side.needs), ("--text", str(side.folder))
     values = recipe_values(setting, row, 0)
     key = _key({name: values.get(name) for name in (BUNDLED, "tokenizer", "frontend", "views")}, regime.train)
     folder, store = work / "frontends" / place, work / "tokens" / place
@@ -279,15 +279,32 @@ def _frontend(setting: Setting, row: Row, regime: Regime) -> tuple[Job, Job]:
     return front, tokens
 
 
-def _text_side(setting: Setting, regime: Regime) -> list[Job]:
-    """What gives the text side of a front-end that is trained against text, last, after what it needs."""
+@dataclass(frozen=True)
+class _TextModel:
+    """A language model that knows texts and no ECG: its folder, and the job that makes it, if it is not given."""
+
+    folder: Path
+    job: Job | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.job.name,) if self.job else ()
+
+
+def _text_side(setting: Setting, regime: Regime) -> _TextModel:
+    """What gives the text side of a front-end that is trained against text."""
     main = setting.plan.row(setting.plan.main)
-    side = _text(setting, main, regime) or _blind(setting, main, regime, 0)
-    return [*_frontend(setting, main, regime), side]
+    given = _text(setting, main, regime)
+    if given is not None:
+        return given
+    job = _blind(setting, main, regime, 0)
+    return _TextModel(job.makes.parent, job)
 
 
-def _text(setting: Setting, row: Row, regime: Regime) -> Job | None:
+def _text(setting: Setting, row: Row, regime: Regime) -> _TextModel | None:
     """The language model that the rows of a regime begin as: tuned on its texts, never shown an ECG; None without."""
+    if regime.text and not row.own_text:
+        return _TextModel(setting.plan.path.parent / regime.text)
     if not setting.size.text:
         return None
     main = setting.plan.row(setting.plan.main)
@@ -299,7 +316,8 @@ def _text(setting: Setting, row: Row, regime: Regime) -> Job | None:
     made = f"# {name}: made from {setting.size.text} by the plan.\n{config.dumps(values)}"
     folder = setting.work / "models" / name / regime.name
     job = _without_ecg(setting, f"{name}/{regime.name}", main, regime, recipe, folder)
-    return replace(job, stage="text", row="", regime="", key=_key(values, regime.train), files=((recipe, made),))
+    job = replace(job, stage="text", row="", regime="", key=_key(values, regime.train), files=((recipe, made),))
+    return _TextModel(folder, job)
 
 
 def _blind(setting: Setting, row: Row, regime: Regime, seed: int) -> Job:
@@ -311,7 +329,7 @@ def _blind(setting: Setting, row: Row, regime: Regime, seed: int) -> Job:
 
 
 def _without_ecg(
-    setting: Setting, name: str, row: Row, regime: Regime, recipe: Path, folder: Path, text: Job | None = None
+    setting: Setting, name: str, row: Row, regime: Regime, recipe: Path, folder: Path, text: _TextModel | None = None
 ) -> Job:
     """Tuning a language model on a regime's texts alone, from nothing or from a text model."""
     front, tokens = _frontend(setting, row, regime)
@@ -319,9 +337,9 @@ def _without_ecg(
     command = (
         *HEARTLLM, "tune", *data, *_roots(setting, "data"), "--device", setting.device, "--recipe", str(recipe),
         "--tokens", str(tokens.makes.parent), "--from", str(front.makes.parent),
-        *(("--text", str(text.makes.parent)) if text else ()), "--blind", "--out", str(folder),
+        *(("--text", str(text.folder)) if text else ()), "--blind", "--out", str(folder),
     )  # fmt: skip
-    needs = tuple(job.name for job in (front, tokens, text) if job is not None)
+    needs = (front.name, tokens.name, *(text.needs if text else ()))
     return Job(name, "blind", command, folder / "manifest.json", needs, row.name, regime.name)
 
 
