@@ -178,7 +178,7 @@ def _training(setting: Setting, row: Row, regime: Regime, seed: int) -> Iterator
     data = [part for name in regime.train for part in ("--dataset", name)]
     shared = [*data, *_roots(setting, "data"), "--device", setting.device, "--recipe", str(_recipe(setting, row, seed))]
     values = recipe_values(setting, row, seed)
-    key = _key(values, regime.train)
+    key = _key(values, regime.train, *([regime.text] if regime.text else []))
     start = front.makes.parent
     text = _text(setting, row, regime)
     begin: tuple[str, ...] = () if text is None else ("--text", str(text.folder))
