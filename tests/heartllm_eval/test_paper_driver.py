@@ -168,6 +168,32 @@ def test_only_some_rows_with_what_they_need(setting: stages.Setting) -> None:
     ]  # fmt: skip
 
 
+def test_only_some_regimes_and_the_first_seeds(setting: stages.Setting, command: Command) -> None:
+    once = stages.jobs(setting, seeds=1)
+    assert {job.seed for job in stages.jobs(setting)} == {0, 1}
+    assert {job.seed for job in once} == {0}
+    assert [job.name for job in stages.jobs(setting, regimes=frozenset({"joint"}))] == [
+        job.name for job in stages.jobs(setting)
+    ]
+    assert stages.jobs(setting, regimes=frozenset({"elsewhere"})) == []
+    assert command(str(setting.plan.path), "--regimes", "elsewhere", "--dry_run") == 2
+
+
+def test_a_given_text_model_is_not_trained(setting: stages.Setting) -> None:
+    given = setting.plan.path
+    given.write_text(PLAN.replace('name = "joint"', 'name = "joint"\ntext = "there/blind"', 1))
+    loaded = plan.load(given)
+    begun = stages.Setting(loaded, loaded.size(), setting.work, setting.frozen, "cpu")
+    jobs = {job.name: job for job in stages.jobs(begun)}
+    folder = str(given.parent / "there/blind")
+    for name in ("ours/joint/seed-0/forecast", "ours/joint/seed-0/blind", "no_ft/joint/seed-0/tune"):
+        assert jobs[name].command[jobs[name].command.index("--text") + 1] == folder, name
+    assert jobs["clip/joint/front-end"].command[-3:-1] == (folder, "--out")
+    assert not [job for job in jobs.values() if job.stage == "text"]
+    before = {job.name: job.key for job in stages.jobs(setting)}
+    assert jobs["ours/joint/seed-0/forecast"].key != before["ours/joint/seed-0/forecast"]
+
+
 def test_a_checkpoint_that_is_there_is_asked_and_not_trained(setting: stages.Setting) -> None:
     row = '[[row]]\nname = "given"\nlabel = "Given"\nkind = "variant"\nrecipe = "tiny"\ncheckpoint = "there/model"\n'
     setting.plan.path.write_text(PLAN + row)

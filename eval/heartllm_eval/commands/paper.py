@@ -20,6 +20,8 @@ EPILOG = """**Examples**
 
 `heartllm-eval paper reports/paper.toml --work runs/paper --only heartllm,clip`
 
+`heartllm-eval paper reports/paper.toml --regimes joint --seeds 1` (the main tables first, one training a row)
+
 `heartllm-eval paper reports/paper.toml --missing` (only what is not frozen yet, in a fresh work folder too)
 
 The same command goes on where it was stopped. A row that fails does not stop the others; the exit code then is 1."""
@@ -31,6 +33,13 @@ def paper(
         "runs/paper"
     ),
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these rows, separated by commas.")] = None,
+    regimes: Annotated[
+        list[str] | None,
+        typer.Option("--regimes", help="Only these, separated by commas: joint, a-to-b, ..."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=0, help="At most so many trainings a row.")
+    ] = 0,
     size: Annotated[str | None, typer.Option("--size", help="A size of the plan; its first without.")] = None,
     frozen: Annotated[
         Path | None, typer.Option("--frozen", help="Folder of frozen runs (default: runs beside the plan).")
@@ -63,12 +72,19 @@ def paper(
     names = split_names(only)
     for name in names:
         loaded.row(name)
-    jobs = stages.jobs(setting, frozenset(names), missing=missing)
+    places = split_names(regimes)
+    for place in places:
+        if chosen.regime(place) is None:
+            known = ", ".join(regime.name for regime in chosen.regimes)
+            raise UsageError(
+                f"size {chosen.name} has no regime {place!r}", where="--regimes", remedy=f"It has: {known}."
+            )
+    jobs = stages.jobs(setting, frozenset(names), regimes=frozenset(places), seeds=seeds, missing=missing)
     if not jobs and missing:
         print("every run is frozen", file=sys.stderr)
         return
     if not jobs:
-        raise UsageError("nothing to do", where="--only", remedy="These rows are not trained at this size.")
+        raise UsageError("nothing to do", where="--only", remedy="These rows are not trained so at this size.")
     if dry_run:
         print(driver.plan_text(setting, jobs))
         return

@@ -69,11 +69,20 @@ class Setting:
     data_roots: tuple[Path, ...] = ()
 
 
-def jobs(setting: Setting, only: frozenset[str] = frozenset(), *, missing: bool = False) -> list[Job]:
+def jobs(
+    setting: Setting,
+    only: frozenset[str] = frozenset(),
+    *,
+    regimes: frozenset[str] = frozenset(),
+    seeds: int = 0,
+    missing: bool = False,
+) -> list[Job]:
     """All jobs in an order that respects what each needs; shared ones come once.
 
     Args:
         only: names of rows; all where empty. What a row needs of others (a front-end, the blind control) is kept.
+        regimes: names of regimes; all where empty.
+        seeds: at most so many trainings of a row; all of the plan where 0.
         missing: only trainings of which no run is frozen yet, and what they need.
 
     Raises:
@@ -81,7 +90,8 @@ def jobs(setting: Setting, only: frozenset[str] = frozenset(), *, missing: bool 
     """
     found: dict[str, Job] = {}
     for row, regime, seed in setting.plan.jobs(setting.size):
-        if (not only or row.name in only) and not (missing and is_frozen(setting, row, regime, seed)):
+        wanted = (not only or row.name in only) and (not regimes or regime.name in regimes)
+        if wanted and not (seeds and seed >= seeds) and not (missing and is_frozen(setting, row, regime, seed)):
             for job in _training(setting, row, regime, seed):
                 found.setdefault(job.name, job)
     return list(found.values())
