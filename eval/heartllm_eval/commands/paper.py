@@ -37,9 +37,7 @@ def paper(
         list[str] | None,
         typer.Option("--regimes", help="Only these, separated by commas: joint, a-to-b, ..."),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=0, help="At most so many trainings a row.")
-    ] = 0,
+    seeds: Annotated[int, typer.Option("--seeds", min=0, help="At most so many trainings a row.")] = 0,
     size: Annotated[str | None, typer.Option("--size", help="A size of the plan; its first without.")] = None,
     frozen: Annotated[
         Path | None, typer.Option("--frozen", help="Folder of frozen runs (default: runs beside the plan).")
