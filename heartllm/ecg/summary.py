@@ -157,7 +157,7 @@ def _p_wave(stack: Floats, above: Floats, onset: int, typical: float) -> tuple[i
     # A "wave" that fills the window, or never comes down, is a T wave, a wandering baseline or f waves.
     if begin == 0 or finish - begin > 80:
         return None
-    return first + begin - 3, first + finish + 3
+    return max(0, first + begin - 3), first + finish + 3
 
 
 def _t_end(above: Floats, end: int, typical: float) -> int | None:

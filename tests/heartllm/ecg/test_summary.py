@@ -115,3 +115,16 @@ def test_measurements_agree_with_cardiologists_statements(data_root: Path) -> No
     assert np.mean([(m.qrs_ms or 0) >= 115 for m in block]) >= 0.8
     assert np.mean([m.rr.std() / m.rr.mean() > 0.08 for m in fibrillation]) >= 0.8
     assert np.mean([m.pr_ms is None for m in fibrillation]) >= 0.7
+
+
+def test_a_p_wave_at_the_window_s_very_start() -> None:
+    """A QRS that begins early leaves the P wave at the first samples; the margin before it ends at the window."""
+    from heartllm.ecg.summary import _p_wave
+
+    above = np.zeros((12, 550))
+    above[:, 1:16] = 0.2 * np.hanning(19)[4:]  # large from the second sample on, falling to the seventeenth
+    above[:, 6:12] = 0.3
+    found = _p_wave(np.stack([above] * 6), above, onset=60, typical=400.0)
+    assert found is not None
+    assert found[0] >= 0
+    assert found[1] > found[0]
