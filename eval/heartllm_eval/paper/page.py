@@ -125,6 +125,8 @@ def _limits(plan: Plan, made: Mapping[str, Made], runs: Runs) -> list[str]:
             "once, so "
             "seeds differ in the language model alone."
         )
+    if plan.size().note:
+        lines.append(f"- {markdown_text(plan.size().note)}")
     lines.append(
         "- The language model is thousands of times smaller than the paper's, and so are the data. A verdict of this "
         "page "
