@@ -74,6 +74,7 @@ def load_text(name: str) -> tuple[Any, int]:
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    rows: int | None
     path = _gguf(name)
     if path is not None:
         tokenizer, rows = gguf_files.read_tokenizer(path)
