@@ -31,9 +31,10 @@ from heartllm.errors import CheckpointError, UsageError
 from heartllm.frontends import build
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
-from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained, load_backbone
+from heartllm.language.backbones import load_backbone
+from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained
 from heartllm.language.text_side import TextSide
-from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer
+from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer, refuse_ecg_tokens
 
 SCHEMA = 1
 
@@ -236,15 +237,19 @@ def save_language(
         )
 
 
-def load_language(folder: Path) -> tuple[ECGLanguageModel, CheckpointConfig]:
-    """Reads the language model of a checkpoint in its trainable form."""
+def load_language(folder: Path, *, whole: bool = False) -> tuple[ECGLanguageModel, CheckpointConfig]:
+    """Reads the language model of a checkpoint in its trainable form.
+
+    Args:
+        whole: write a backbone out that is kept in 4 bits, see `load_backbone`.
+    """
     if not (folder / "checkpoint.toml").is_file():
         raise CheckpointError(
             "holds no language model", where=folder, remedy="Run `heartllm pretrain` and `heartllm tune` first."
         )
     front, _ = load_frontend(folder)
     config = load_config(folder, front)
-    model = new_language(config, load_text_tokenizer(folder / "text"), front=front)
+    model = new_language(config, load_text_tokenizer(folder / "text"), front=front, whole=whole)
     _load_weights(model, folder / "language.safetensors", _kept(model, config))
     return model.eval(), config
 
@@ -293,15 +298,20 @@ def begin_as(model: ECGLanguageModel, folder: Path) -> None:
 
 
 def new_language(
-    config: CheckpointConfig, tokenizer: Any, seed: int = 0, front: FrontEnd | None = None
+    config: CheckpointConfig, tokenizer: Any, seed: int = 0, front: FrontEnd | None = None, *, whole: bool = False
 ) -> ECGLanguageModel:
     """A language model as `config` describes it, before training.
 
     Args:
         front: the front-end that it is for, which may be left out where it is the codec.
+        whole: see `load_backbone`.
+
+    Raises:
+        UsageError: if the backbone cannot be used, or its tokenizer holds ECG tokens already.
     """
     front = front or FSQCodes(config.codec or CodecConfig())
     codes = PLACEHOLDERS if front.codes is None else front.codes
+    refuse_ecg_tokens(tokenizer, codes)
     vocabulary = Vocabulary(tokenizer, config.text_rows, codes, front.width, front.describe)
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.text_rows:
@@ -312,7 +322,7 @@ def new_language(
     if config.language.backbone == "tiny":
         backbone = build_tiny(config.language.tiny, vocabulary, seed)
     else:
-        backbone = load_backbone(config.language.backbone)
+        backbone = load_backbone(config.language.backbone, quantise=config.language.quantise, whole=whole)
     soft = front.soft_input(int(backbone.config.hidden_size)) if front.width is not None else None
     model = ECGLanguageModel(backbone, vocabulary, front.levels, config.language, soft)
     choose_trained(model)

@@ -49,7 +49,7 @@ def export(checkpoint: Path, out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError("exists already", where=out, remedy="Name a new folder.")
     fingerprint = verify(checkpoint)
-    model, config = load_language(checkpoint)
+    model, config = load_language(checkpoint, whole=True)
     if model.soft is not None:
         raise CheckpointError(
             f"the front-end {config.frontend!r} gives soft tokens, which no plain Hugging Face model reads",

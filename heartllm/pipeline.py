@@ -42,6 +42,7 @@ from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
 from heartllm.frontends.shards import Shard
 from heartllm.frontends.tokenise import StoreWriter
+from heartllm.language.backbones import load_text
 from heartllm.language.model import ECGLanguageModel, choose_trained
 from heartllm.language.vocabulary import load_text_tokenizer
 from heartllm.recipe import Recipe
@@ -319,13 +320,10 @@ def _begun(
         tokenizer = shop.text_tokenizer() if text is None else load_text_tokenizer(text / "text")
         rows = len(tokenizer)
     else:
-        from transformers import AutoConfig, AutoTokenizer
-
         if text is not None:
             remedy = "Name it as language.backbone instead, or leave --text out."
             raise UsageError("a pretrained backbone does not begin as another model", where="--text", remedy=remedy)
-        tokenizer = AutoTokenizer.from_pretrained(recipe.language.backbone, trust_remote_code=False)
-        rows = int(AutoConfig.from_pretrained(recipe.language.backbone, trust_remote_code=False).vocab_size)
+        tokenizer, rows = load_text(recipe.language.backbone)
     codec = front.config if isinstance(front, FSQCodes) else None
     config = CheckpointConfig(codec, replace(recipe.language, train=how), text_rows=rows, frontend=front.kind)
     model = new_language(config, tokenizer, seed, front)

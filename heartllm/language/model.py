@@ -53,9 +53,11 @@ class LanguageConfig:
     """Which language model, and how ECG tokens enter it.
 
     Attributes:
-        backbone: "tiny", or a folder or hub name of a Hugging Face causal LM.
+        backbone: "tiny"; or a pretrained one: "smollm2", a GGUF file of a Llama, or a folder or hub name of a Hugging
+            Face causal LM.
         rows: "digits" or "opaque", see `heartllm.language.rows`.
         train: "all" (everything), "lora" (new rows and LoRA: the paper's way on a pretrained backbone), "lora+norms".
+        quantise: "4bit" keeps a pretrained backbone's matrices in 4 bits; for LoRA, on a GPU, with bitsandbytes.
     """
 
     backbone: str = "tiny"
@@ -63,6 +65,15 @@ class LanguageConfig:
     train: Literal["all", "lora", "lora+norms"] = "all"
     tiny: TinyConfig = field(default_factory=TinyConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
+    quantise: Literal["4bit"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantise and (self.backbone == "tiny" or self.train == "all"):
+            raise UsageError(
+                "only a pretrained backbone that stays as it is can be kept in 4 bits",
+                where="language.quantise",
+                remedy='Leave it out, or name a backbone and write train = "lora".',
+            )
 
 
 class ECGLanguageModel(nn.Module):
@@ -234,58 +245,6 @@ def start_local(backbone: Any, config: TinyConfig, strength: float = 8.0) -> Non
             rows = slice(head * size, (head + 1) * size)
             attention.k_proj.bias[rows] = torch.cat([amplitude, torch.zeros_like(angle)])
             attention.q_proj.bias[rows] = torch.cat([amplitude * angle.cos(), -amplitude * angle.sin()])
-
-
-def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> Any:
-    """A pretrained causal LM from a local folder or, where the user names one and is online, a hub."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        backbone = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False).to(dtype)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"the backbone {name!r} cannot be loaded ({str(error).splitlines()[0]})",
-            where="language.backbone",
-            remedy='Name a folder with a Hugging Face causal LM, a hub model you can reach, or "tiny".',
-        ) from None
-    check_plain(backbone)
-    return backbone
-
-
-@torch.no_grad()
-def check_plain(backbone: Any) -> None:
-    """Refuses a backbone whose logits are not its last hidden states times its output rows.
-
-    Some families scale their embeddings, add a bias to the logits or cap them; `ECGLanguageModel` would leave that out.
-
-    Raises:
-        UsageError: naming the family.
-    """
-    backbone.eval()
-    ids = torch.arange(8)[None] % backbone.get_input_embeddings().weight.shape[0]
-    ids = ids.to(backbone.get_input_embeddings().weight.device)
-    wanted = backbone(input_ids=ids, use_cache=False).logits
-    embedded = F.embedding(ids, backbone.get_input_embeddings().weight)
-    size = ids.shape[1]
-    mask = torch.full((1, 1, size, size), torch.finfo(embedded.dtype).min, device=ids.device, dtype=embedded.dtype)
-    places = torch.arange(size, device=ids.device)[None]
-    try:
-        hidden = backbone.base_model(
-            inputs_embeds=embedded, position_ids=places, attention_mask=mask.triu(1), use_cache=False
-        ).last_hidden_state
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"a {backbone.config.model_type!r} model takes no block mask here ({str(error).splitlines()[0]})",
-            where="language.backbone",
-            remedy="Use a newer transformers, or a family such as Llama, Qwen2 or Mistral.",
-        ) from None
-    found = hidden @ backbone.get_output_embeddings().weight.T
-    if found.shape != wanted.shape or not torch.allclose(found.float(), wanted.float(), rtol=1e-2, atol=1e-2):
-        raise UsageError(
-            f"a {backbone.config.model_type!r} model scales its embeddings or logits, which is not supported",
-            where="language.backbone",
-            remedy="Use a family without that, such as Llama, Qwen2, Mistral, GPT-2 or GPT-NeoX.",
-        )
 
 
 def choose_trained(model: ECGLanguageModel) -> None:

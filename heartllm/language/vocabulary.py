@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heartllm.errors import CheckpointError
+from heartllm.errors import CheckpointError, UsageError
 
 START, END = "<|start_ecg|>", "<|end_ecg|>"
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -30,6 +30,22 @@ ECG = npt.NDArray[Any]  # codes (N,) or values (N, width) of one ECG; (E, N) or 
 def code_token(code: int) -> str:
     """The text form of a code's token after export."""
     return f"<ecg_{code:04d}>"
+
+
+def refuse_ecg_tokens(tokenizer: Any, codes: int) -> None:
+    """Refuses a text tokenizer that holds tokens of the names that ours have after export: text could then spell ECGs.
+
+    Raises:
+        UsageError: naming one of them.
+    """
+    known = tokenizer.get_vocab()
+    names = [START, END, *(code_token(code) for code in range(codes))]
+    if found := next((name for name in names if name in known), None):
+        raise UsageError(
+            f"the backbone's tokenizer already holds ECG tokens ({found})",
+            where="language.backbone",
+            remedy="Name the backbone as it was before `heartllm export`; to train on, give the checkpoint itself.",
+        )
 
 
 @dataclass(frozen=True)

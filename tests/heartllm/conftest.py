@@ -115,7 +115,20 @@ def _write_checkpoint(folder: Path, tokenizer: Any, language: Any, rows: int, **
     return folder
 
 
-def _backbone(kind: str, rows: int) -> Any:
+# Hugging Face's name of a family -> what its configuration says beside the shape.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": {"tie_word_embeddings": False},
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 8, "tie_word_embeddings": True},
+    "Mistral": {"tie_word_embeddings": False},
+    "Gemma": {"head_dim": 8},
+    "Gemma2": {"head_dim": 8},
+    "Gemma3": {"head_dim": 8},
+    "Granite": {"logits_scaling": 8.0},
+}
+
+
+def _backbone(kind: str, rows: int, **changes: Any) -> Any:
     import transformers as hf
 
     shape: dict[str, Any] = {
@@ -129,27 +142,28 @@ def _backbone(kind: str, rows: int) -> Any:
         return hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=rows, n_embd=32, n_layer=2, n_head=4, n_positions=512))
     if kind == "gpt_neox":
         return hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**shape, tie_word_embeddings=False))
-    if kind == "mistral":
-        return hf.MistralForCausalLM(hf.MistralConfig(**shape, num_key_value_heads=2, tie_word_embeddings=False))
-    if kind == "gemma":
-        return hf.GemmaForCausalLM(hf.GemmaConfig(**shape, num_key_value_heads=2, head_dim=8))
-    return hf.Qwen2ForCausalLM(hf.Qwen2Config(**shape, num_key_value_heads=2, tie_word_embeddings=kind == "qwen2-tied"))
+    family, _, tied = kind.partition("-")
+    family = family.capitalize()
+    config = getattr(hf, f"{family}TextConfig" if family == "Gemma3" else f"{family}Config", None)
+    if config is None:
+        pytest.skip(f"this transformers has no {family}")
+    settings = _FAMILIES[family] | ({"tie_word_embeddings": bool(tied)} if family == "Qwen2" else {}) | changes
+    return getattr(hf, f"{family}ForCausalLM")(config(**shape, num_key_value_heads=2, **settings))
 
 
 @pytest.fixture
-def backbone_folder(tokenizer: Any, tmp_path: Path) -> Callable[[str], Path]:
-    """backbone_folder(kind) -> a folder as `save_pretrained` writes it, with five more rows than its tokenizer uses."""
+def backbone_folder(tokenizer: Any, tmp_path: Path) -> Callable[..., Path]:
+    """backbone_folder(kind, **changes of its configuration) -> a folder as `save_pretrained` writes it, with five more
+    rows than its tokenizer uses."""
 
-    def make(kind: str) -> Path:
+    def make(kind: str, **changes: Any) -> Path:
         import torch
         import transformers
 
-        if int(transformers.__version__.split(".")[0]) < 5 and kind in ("gpt2", "gemma"):
-            pytest.skip(
-                f"{kind} behaves otherwise before transformers 5: gpt2 takes no block mask, gemma needs no refusal"
-            )
+        if int(transformers.__version__.split(".")[0]) < 5 and kind == "gpt2":
+            pytest.skip("gpt2 takes no block mask before transformers 5")
         torch.manual_seed(1)
-        backbone = _backbone(kind, len(tokenizer) + 5)
+        backbone = _backbone(kind, len(tokenizer) + 5, **changes)
         shake(backbone)
         folder = tmp_path / f"backbone-{kind}"
         backbone.save_pretrained(folder)

@@ -59,7 +59,7 @@ def test_tiny(
     assert "lora" not in json.dumps(config)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "qwen2-tied", "gpt_neox", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen2-tied", "qwen3", "gemma", "gpt_neox", "gpt2"])
 @pytest.mark.parametrize("train", ["all", "lora"])
 def test_other_families(
     tokenizer: Any,
