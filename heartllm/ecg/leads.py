@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_\-./:,'\"]+", "", plain)
 
 
+@lru_cache(maxsize=1024)  # a dataset's files name their leads alike
 def _find(name: str) -> str | None:
     key = _key(name)
     if key in _SPELLINGS:
@@ -61,6 +63,7 @@ def _find(name: str) -> str | None:
     return _SPELLINGS.get(_PREFIX.sub("", key))
 
 
+@lru_cache(maxsize=1024)
 def is_ignored(name: str) -> bool:
     """Whether `name` is a channel that may stand beside the twelve leads (respiration, Frank leads, V7, time)."""
     key = _key(name)

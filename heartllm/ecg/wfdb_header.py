@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from heartllm.errors import DataError
@@ -94,10 +95,15 @@ def _record_line(line: str, path: Path) -> tuple[str, int, int, float, int | Non
     return name, n_segments, count, rate, samples or None
 
 
+# The lines of a file, and of a dataset's files, have the same format and gain.
+_format = lru_cache(maxsize=256)(_FORMAT.fullmatch)
+_calibration = lru_cache(maxsize=256)(_GAIN.fullmatch)
+
+
 def _signal_line(line: str, path: Path) -> SignalLine:
     fields = line.split(maxsplit=8)
-    storage = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
-    calibration = _GAIN.fullmatch(fields[2]) if len(fields) > 2 else None
+    storage = _format(fields[1]) if len(fields) > 1 else None
+    calibration = _calibration(fields[2]) if len(fields) > 2 else None
     try:
         numbers = [int(field) for field in fields[3:8]]
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import wfdb
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heartllm.ecg import LEADS, read_raw, read_recording
-from heartllm.ecg.wfdb_header import read_header
+from heartllm.ecg import LEADS, read_raw, read_recording, wfdb_files
+from heartllm.ecg.wfdb_header import SignalLine, read_header
 from heartllm.errors import DataError, HeartLLMError
 
 Write = Callable[..., Path]
@@ -57,6 +58,24 @@ def test_baselines_and_gains_by_signal(beats: np.ndarray, tmp_path: Path) -> Non
         adc_gain=gains, baseline=baselines, write_dir=str(tmp_path),
     )  # fmt: skip
     assert_reads_as_wfdb(tmp_path / "rec")
+
+
+@given(
+    gain=st.one_of(st.integers(1, 2**24).map(float), st.floats(0.01, 1e6)),
+    baseline=st.one_of(st.integers(-(2**15), 2**15), st.integers(-(2**30), 2**30)),
+    seed=st.integers(0, 1000),
+)
+@example(gain=1000.0, baseline=0, seed=0)
+@example(gain=3.0, baseline=2**24 - 2**15 - 1, seed=0)
+@example(gain=0.1, baseline=7, seed=0)
+def test_samples_are_those_of_a_division_in_double_precision(gain: float, baseline: int, seed: int) -> None:
+    digital = np.random.default_rng(seed).integers(-(2**15), 2**15, (2, 500)).astype(np.int16)
+    line = SignalLine("x.dat", "16", 1, 0, 0, gain, baseline, "mV", None, None, "I")
+    other = dataclasses.replace(line, gain=-gain, baseline=0)
+    wanted = [(digital[0] - float(baseline)) / gain, digital[1] / -gain]
+    found = wfdb_files._physical(digital, (line, other))
+    np.testing.assert_array_equal(found, np.stack(wanted).astype(np.float32))
+    assert found.dtype == np.float32
 
 
 @pytest.mark.parametrize("suffix", ["", ".hea", ".dat"])
