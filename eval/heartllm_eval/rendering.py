@@ -123,13 +123,18 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def right(self) -> list[bool]:
+        """Which columns are set to the right: those of numbers, but for the first."""
+        return _right(self.columns, self.rows)
+
     def markdown(self) -> str:
         """GitHub Markdown."""
 
         def line(cells: Iterable[str]) -> str:
             return "| " + " | ".join(indent("&emsp;", cell, markdown_text) for cell in cells) + " |"
 
-        rule = "|" + "|".join("---:" if right else "---" for right in _right(self.columns, self.rows)) + "|"
+        rule = "|" + "|".join("---:" if right else "---" for right in self.right) + "|"
         body = [line(self.columns), rule, *(line(row) for row in self.rows)]
         notes = [f"\n{note if _is_code(note) else markdown_text(note)}" for note in self.notes]
         return "\n".join([f"### {markdown_text(self.title)}", "", *body, *notes])
@@ -148,7 +153,7 @@ class Table:
                 r"\small",
                 rf"\caption{{{latex_text(self.title)}}}",
                 rf"\label{{tab:{label}}}",
-                rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in _right(self.columns, self.rows))}}}",
+                rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in self.right)}}}",
                 r"\toprule",
                 line(self.columns),
                 r"\midrule",

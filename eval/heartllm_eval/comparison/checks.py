@@ -144,7 +144,7 @@ def share(sides: Sequence[Side], task: str, *, intersect: bool) -> Shared:
                 if both
                 else "Run the same suite, --limit and --seed.",
             )
-        _check_content(task, first, side, by_id[0], theirs)
+        check_content(task, first, side, by_id[0], theirs)
     said = [side.predictions[task] for side in sides]
     for side, asked, answered in zip(sides, by_id, said, strict=True):
         lacking = [key for key in asked if key not in answered]
@@ -175,7 +175,12 @@ def _limits(ours: Side, theirs: Side, task: str) -> str:
     return "" if limits[0] == limits[1] else f"; --limit {limits[0] or 'none'} and {limits[1] or 'none'}"
 
 
-def _check_content(task: str, ours: Side, theirs: Side, left: dict[str, Request], right: dict[str, Request]) -> None:
+def check_content(task: str, ours: Side, theirs: Side, left: dict[str, Request], right: dict[str, Request]) -> None:
+    """Refuses samples of one id that are not the same question.
+
+    Raises:
+        UsageError: with how many there are, and the first.
+    """
     differing = {
         key: name
         for key, request in left.items()

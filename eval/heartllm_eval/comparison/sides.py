@@ -40,6 +40,7 @@ class Side:
         signatures: metric -> signature, as the run recorded it; empty where it was not scored.
         requests, predictions: task -> what was asked, and id -> what was said. An answer can be missing.
         about: what the comparison's record keeps of it.
+        scores: task -> id -> the sample's figures as the run wrote them; only where the reader was asked for them.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Side:
     suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
 def parse_spec(text: str) -> Spec:
@@ -76,10 +78,11 @@ class Reader:
 
     Args:
         tasks: only these; all where empty.
+        scores: keep the samples' figures, too.
     """
 
-    def __init__(self, tasks: Sequence[str] = ()) -> None:
-        self.tasks = tuple(tasks)
+    def __init__(self, tasks: Sequence[str] = (), *, scores: bool = False) -> None:
+        self.tasks, self.scores = tuple(tasks), scores
         self._requests: dict[Path, tuple[Request, ...]] = {}
 
     def systems(self, folder: Path) -> list[str]:
@@ -103,13 +106,19 @@ class Reader:
             )
         config = dict(dict(data.get("config") or {}).get("tasks") or {})
         entry = dict(data["systems"][system])
+        samples = {task: answered(spec.path / task / system) for task in tasks}
         return Side(
             label=spec.label or system,
             path=spec.path,
             system=system,
             tasks=tasks,
             requests={task: self._read_requests(spec.path, task) for task in tasks},
-            predictions={task: _read_predictions(spec.path / task / system) for task in tasks},
+            predictions={
+                task: {key: sample.prediction for key, sample in found.items()} for task, found in samples.items()
+            },
+            scores={task: {key: sample.scores for key, sample in found.items()} for task, found in samples.items()}
+            if self.scores
+            else {},
             suites={task: dict(part) for task, part in config.items()},
             signatures={str(name): str(value) for name, value in dict(data.get("signatures") or {}).items()},
             about={
@@ -146,10 +155,6 @@ def _system(spec: Spec, known: Sequence[str]) -> str:
         hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(known) or 'none'}."
         raise UsageError(f"the run has no system {system!r}", where=spec.path, remedy=hint)
     return system
-
-
-def _read_predictions(folder: Path) -> dict[str, Prediction]:
-    return {key: sample.prediction for key, sample in answered(folder).items()}
 
 
 def side_of_file(spec: Spec, requests: Sequence[Request], task: str, about: Mapping[str, Any], missing: str) -> Side:
