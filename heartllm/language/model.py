@@ -241,7 +241,7 @@ def load_backbone(name: str, dtype: torch.dtype = torch.float32) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        backbone = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False).to(dtype)
+        backbone = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, use_safetensors=True).to(dtype)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"the backbone {name!r} cannot be loaded ({str(error).splitlines()[0]})",
