@@ -9,7 +9,20 @@ import typer
 from heartllm.errors import run_command_line
 
 # Modules of `heartllm_eval.commands`, in the order of --help; each has a `register(app)`.
-COMMANDS = ("run", "score", "compare", "tables", "freeze", "paper", "report", "measure", "look", "lexicon", "validate")
+COMMANDS = (
+    "run",
+    "score",
+    "compare",
+    "tables",
+    "freeze",
+    "export",
+    "paper",
+    "report",
+    "measure",
+    "look",
+    "lexicon",
+    "validate",
+)
 
 # "--model-args" and "--model_args" are the same option.
 CONTEXT = {"token_normalize_func": lambda token: token.replace("-", "_"), "help_option_names": ["--help", "-h"]}

@@ -258,9 +258,9 @@ def _write(
             for key, value in dict(record["settings"]).items()
             if key not in ("data_roots", "cache", "rescored", "notes", "answers_from_cache", "earlier_code")
         },
-        "config": _without_paths({key: dict(record["config"]).get(key) for key in ("limit", "seed", "perturb")}),
+        "config": without_paths({key: dict(record["config"]).get(key) for key in ("limit", "seed", "perturb")}),
         "suite": dict(dict(record["config"]).get("tasks") or {}).get(task),
-        "systems": {scored.system: _without_paths(record["systems"][scored.system]) for scored in systems},
+        "systems": {scored.system: without_paths(record["systems"][scored.system]) for scored in systems},
         "seconds": {
             scored.system: dict(record.get("timing") or {}).get(f"{task}/{scored.system}_s") for scored in systems
         },
@@ -369,12 +369,12 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
     """The value with absolute paths cut to their last part: they say nothing about a run, and much about a machine."""
     if isinstance(value, Mapping):
-        return {key: _without_paths(part) for key, part in value.items()}
+        return {key: without_paths(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_paths(part) for part in value]
+        return [without_paths(part) for part in value]
     if isinstance(value, str) and value.startswith(("/", "~")):
         return Path(value).name
     return value
