@@ -18,6 +18,7 @@ import typer
 
 from heartllm.data.commands import data_app
 from heartllm.errors import UsageError, run_command_line
+from heartllm.plain import plain
 
 app = typer.Typer(
     help="HeartLLM: ECG recordings as tokens that a language model reads. Not for clinical use.",
@@ -206,8 +207,8 @@ def ask(
     text = None if question.strip().lower() == "report" else question
     item = ResponderItem(recording.record_id, responder.encode(recording), text, features)
     for note in recording.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(next(iter(responder.answer([item], max_new_tokens=96))))
+        typer.echo(f"note: {plain(note)}", err=True)
+    typer.echo(plain(next(iter(responder.answer([item], max_new_tokens=96)))))
     if plot is not None:
         from heartllm.ecg.plot import plot_ecg, save
 
@@ -245,7 +246,7 @@ def codes(
     found = speller.encode(recording)
     config = speller.config
     for note in recording.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {plain(note)}", err=True)
     if config is not None and config.blind:
         typer.echo("note: the checkpoint was trained without ECGs; its prompts hold none", err=True)
     if config is not None and features and not config.features:
@@ -256,7 +257,7 @@ def codes(
         typer.echo(speller.spell(found))
     else:
         question = None if prompt.strip().lower() == "report" else prompt
-        typer.echo(speller.prompt(features, found, question))
+        typer.echo(plain(speller.prompt(features, found, question)))
 
 
 @app.command()
@@ -358,7 +359,7 @@ def import_(
         base=base,  # type: ignore[arg-type]
     )
     for note in record.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {plain(note)}", err=True)
     typer.echo(f"{out}: {record.codec_file} of step {record.step:,}" + (f", {out / 'llm'}" if authors_llm else ""))
 
 

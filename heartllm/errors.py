@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from heartllm.plain import plain_line
+
 
 class HeartLLMError(Exception):
     """Base of every error that HeartLLM raises on purpose.
@@ -61,7 +63,7 @@ def run_command_line(app: Callable[[], object]) -> None:
     try:
         app()
     except HeartLLMError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {plain_line(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         missing = missing_package(error)

@@ -16,6 +16,7 @@ COMMANDS = (
     "view",
     "tables",
     "freeze",
+    "export",
     "paper",
     "report",
     "measure",

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import DataError, UsageError
+from heartllm.untrusted import inside, read_arrays
 from heartllm_eval import frozen_arrays as arrays
 from heartllm_eval import statistics as stats
 from heartllm_eval.files import read_run
@@ -155,7 +156,7 @@ def read(folder: Path, *, only: Collection[str] | None = None) -> Frozen:
     samples = _samples_path(folder, str(manifest.get("samples", "")))
     hashes = dict(manifest.get("sha256") or {})
     for name, path in ((RUN_FILE, None), (STATISTICS_FILE, None), (samples.name, samples)):
-        _verify(path or folder / name, str(hashes.get(name, "")))
+        _verify(path or inside(folder, name), str(hashes.get(name, "")))
     record = _json(folder / RUN_FILE)
     task, about = str(record["task"]), dict(record["about"])
     try:
@@ -165,8 +166,8 @@ def read(folder: Path, *, only: Collection[str] | None = None) -> Frozen:
             for name, part in record["metrics"].items()
             if only is None or name.replace("-nowordnet", "") in only
         ]
-        with np.load(folder / STATISTICS_FILE, allow_pickle=False) as held:
-            matrices = {metric.name: arrays.unpack(held, metric.name) for metric in metrics}
+        held = read_arrays(folder / STATISTICS_FILE)
+        matrices = {metric.name: arrays.unpack(held, metric.name) for metric in metrics}
         systems = [
             Scored(system, {name: rows[number] for name, rows in matrices.items()})
             for number, system in enumerate(record["systems"])
@@ -257,9 +258,9 @@ def _write(
             for key, value in dict(record["settings"]).items()
             if key not in ("data_roots", "cache", "rescored", "notes", "answers_from_cache", "earlier_code")
         },
-        "config": _without_paths({key: dict(record["config"]).get(key) for key in ("limit", "seed", "perturb")}),
+        "config": without_paths({key: dict(record["config"]).get(key) for key in ("limit", "seed", "perturb")}),
         "suite": dict(dict(record["config"]).get("tasks") or {}).get(task),
-        "systems": {scored.system: _without_paths(record["systems"][scored.system]) for scored in systems},
+        "systems": {scored.system: without_paths(record["systems"][scored.system]) for scored in systems},
         "seconds": {
             scored.system: dict(record.get("timing") or {}).get(f"{task}/{scored.system}_s") for scored in systems
         },
@@ -311,10 +312,10 @@ def _sample_arrays(requests: Sequence[Request], key: str, slices: Iterable[str])
 
 
 def _read_samples(path: Path, about: Mapping[str, Any]) -> tuple[Request, ...]:
-    with np.load(path, allow_pickle=False) as held:
-        hashes, patients = held["sample"], held["patient"]
-        names = [key.removesuffix("/codes") for key in held.files if key.endswith("/codes")]
-        columns = {name: held[f"{name}/values"][held[f"{name}/codes"]].tolist() for name in names}
+    held = read_arrays(path)
+    hashes, patients = held["sample"], held["patient"]
+    names = [key.removesuffix("/codes") for key in held if key.endswith("/codes")]
+    columns = {name: held[f"{name}/values"][held[f"{name}/codes"]].tolist() for name in names}
     fields = {name: columns.pop(name, [""] * len(hashes)) for name in _QUESTION}
     return tuple(
         Request(
@@ -346,7 +347,7 @@ def _samples_path(folder: Path, name: str) -> Path:
     if not name or Path(name).name != name:
         raise DataError("the manifest names no samples file", where=folder / MANIFEST_FILE, remedy=_AGAIN)
     places = [folder, *(place / SAMPLES_FOLDER for place in list(folder.absolute().parents)[:_LEVELS])]
-    return next((place / name for place in places if (place / name).is_file()), folder / name)
+    return inside(next((place for place in places if (place / name).is_file()), folder), name)
 
 
 def _verify(path: Path, expected: str) -> None:
@@ -368,12 +369,12 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
     """The value with absolute paths cut to their last part: they say nothing about a run, and much about a machine."""
     if isinstance(value, Mapping):
-        return {key: _without_paths(part) for key, part in value.items()}
+        return {key: without_paths(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_paths(part) for part in value]
+        return [without_paths(part) for part in value]
     if isinstance(value, str) and value.startswith(("/", "~")):
         return Path(value).name
     return value

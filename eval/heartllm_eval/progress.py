@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from heartllm.plain import plain
+
 
 class Progress:
     """Verbosity 0: warnings only; 1: notes and a bar."""
@@ -16,11 +18,11 @@ class Progress:
     def note(self, message: str) -> None:
         """What is being done."""
         if self.verbosity > 0:
-            print(message, file=sys.stderr)
+            print(plain(message), file=sys.stderr)
 
     def warn(self, message: str) -> None:
         """What the user should know."""
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {plain(message)}", file=sys.stderr)
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Callable[[], None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from heartllm.errors import DataError, UsageError
@@ -105,7 +105,10 @@ def _typed(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _misshapen(data: Mapping[str, Any]) -> str | None:
-    """Of a record's parts the first that is not of the type that its readers rely on: "tasks.ptbxl_qa.metrics"."""
+    """Of a record's parts the first that is not of the type that its readers rely on: "tasks.ptbxl_qa.metrics".
+
+    Tasks and systems are folders, so their names lead nowhere else.
+    """
     wanted = [("", data, WHOLE)]
     if not isinstance(data.get("settings", {}), dict):
         return "settings"
@@ -113,7 +116,7 @@ def _misshapen(data: Mapping[str, Any]) -> str | None:
     for whole, shape in (("tasks", TASK), ("systems", SYSTEM)):
         entries = data.get(whole, {})
         for name, entry in entries.items() if isinstance(entries, dict) else ():
-            if not isinstance(entry, dict):
+            if not isinstance(entry, dict) or name in ("", "..") or name != PurePath(name).name or "\0" in name:
                 return f"{whole}.{name}"
             wanted.append((f"{whole}.{name}.", entry, shape))
     for prefix, part, shape in wanted:

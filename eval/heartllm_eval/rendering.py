@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from heartllm.plain import plain_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,36 +48,30 @@ _LATEX = {
 }
 _LATEX_CODES = str.maketrans(_LATEX)
 _NUMBER = re.compile(r"\[?[<+−-]? ?\d|–$")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so as a formula (OWASP)
+_FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet takes a cell that begins so as a formula (OWASP)
 _MARKDOWN = re.compile(r"[\\`*|~$]|^[#>+-](?=\s|#)|(?<=\])\(|(?<![^\W_])_|_(?![^\W_])")
 
 
-def visible(text: str) -> str:
-    """The text on one line: line ends become a sign, other control, invisible and direction characters their codes."""
-    shown = []
-    for char in re.sub(r"\r\n?|\n|\u2028|\u2029", "⏎", text):
-        if char != "\t" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn"):
-            shown.append(f"\\u{ord(char):04x}")
-        else:
-            shown.append(" " if char == "\t" else char)
-    return "".join(shown)
-
-
 def shorten(text: str, length: int = 160) -> str:
-    """`visible`, cut with an ellipsis."""
-    shown = visible(text)
+    """`plain_line`, cut with an ellipsis."""
+    shown = plain_line(text)
     return shown if len(shown) <= length else f"{shown[: length - 1].rstrip()}…"
 
 
 def markdown_text(text: str) -> str:
     """Text that GitHub Markdown shows as it is: no table cells, emphasis, links, HTML, mathematics."""
-    escaped = _MARKDOWN.sub(lambda found: "\\" + found.group(0), visible(text))
+    escaped = _MARKDOWN.sub(lambda found: "\\" + found.group(0), plain_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_code(text: str) -> str:
+    """Text between backticks, of which it then has none itself."""
+    return "`" + plain_line(text).replace("`", "'") + "`"
 
 
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it is; a minus before a digit becomes a minus sign, and two hyphens stay two."""
-    shown = re.sub(r"(?<![\w.-])-(?=\d)", "−", visible(text))
+    shown = re.sub(r"(?<![\w.-])-(?=\d)", "−", plain_line(text))
     return re.sub(r"-(?=-)", "-\0", shown).translate(_LATEX_CODES).replace("\0", "{}")
 
 
@@ -93,8 +88,8 @@ def csv_cell(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return value
-    text = visible(str(value))
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = plain_line(str(value))
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -170,7 +165,7 @@ class Table:
         """Prints it. Nothing is ever cut: a table wider than the screen is turned if it fits then, or else split."""
         from rich.text import Text
 
-        console.print(Text(visible(self.title), style="bold"), soft_wrap=True)
+        console.print(Text(plain_line(self.title), style="bold"), soft_wrap=True)
         for number, block in enumerate(fit((self.columns, *self.rows), console.width)):
             if number:
                 console.print()
@@ -179,7 +174,7 @@ class Table:
         if notes and self.notes:
             console.print()
         for note in self.notes if notes else ():
-            console.print(Text(visible(note), style="dim"), soft_wrap=True)
+            console.print(Text(plain_line(note), style="dim"), soft_wrap=True)
         console.print()
 
 
@@ -202,7 +197,7 @@ def latex_document(tables: Sequence[tuple[str, Table]]) -> str:
 
 
 def _is_code(note: str) -> bool:
-    return len(note) > 2 and note[0] == note[-1] == "`" and "`" not in note[1:-1]
+    return len(note) > 2 and note[0] == note[-1] == "`" and "`" not in note[1:-1] and plain_line(note) == note
 
 
 def _latex_note(note: str) -> str:
@@ -218,7 +213,7 @@ def fit(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
     A wider table has its rows and columns swapped if it fits then; otherwise its columns are given to several blocks,
     each with the first column.
     """
-    cells = [[visible(cell) for cell in row] for row in rows]
+    cells = [[plain_line(cell) for cell in row] for row in rows]
     marked = [any(cell.endswith("†") for cell in column) for column in zip(*cells, strict=True)]
     cells = [  # so that numbers with and without a mark stand below each other
         [f"{cell} " if mark and not cell.endswith("†") else cell for cell, mark in zip(row, marked, strict=True)]

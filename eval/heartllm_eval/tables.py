@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heartllm_eval.binomial import EXACT_BELOW, RARE_BELOW
-from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text
+from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_code, markdown_text
 from heartllm_eval.schema import Difference, Figure, RunRecord, dumps
 from heartllm_eval.statistics import MIN_CLUSTERS
 
@@ -360,13 +360,17 @@ def markdown(record: RunRecord, *, title: str) -> str:
     about = [
         f"# {markdown_text(title)}",
         "",
-        f"Status: {record.status}. Finished: {record.finished or '–'}. "
-        f"Code: {record.source.get('commit') or 'installed package'}"
-        f"{' with changes' if record.source.get('dirty') else ''}, "
-        f"heartllm {record.versions.get('heartllm', '–')}.",
+        markdown_text(
+            f"Status: {record.status}. Finished: {record.finished or '–'}. "
+            f"Code: {record.source.get('commit') or 'installed package'}"
+            f"{' with changes' if record.source.get('dirty') else ''}, "
+            f"heartllm {record.versions.get('heartllm', '–')}."
+        ),
         "",
     ]
-    systems = [f"- `{name}`: {markdown_text(system_line(entry))}" for name, entry in record.systems.items()]
+    systems = [
+        f"- {markdown_code(name)}: {markdown_text(system_line(entry))}" for name, entry in record.systems.items()
+    ]
     warnings = [f"- {markdown_text(note)}" for note in record.settings.get("notes", [])]
     parts = [*about, *systems, *(["", "Warnings:", "", *warnings] if warnings else []), ""]
     parts += [table.markdown() + "\n" for table in build(record)]

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, DataError
+from heartllm.untrusted import inside, read_array
 
 SCHEMA = 1
 REQUIRED = {"schema", "codec", "dataset", "data", "shape", "keys"}
@@ -62,8 +63,8 @@ class TokenStore:
         if not isinstance(manifest, dict) or not manifest.keys() >= REQUIRED or held not in TYPES:
             raise CheckpointError("is not a token store's manifest", where=path / "manifest.json", remedy=again)
         try:
-            codes = np.load(path / f"{held}.npy", mmap_mode="r")
-        except (OSError, EOFError, ValueError) as error:
+            codes = read_array(inside(path, f"{held}.npy"), mmap="r")
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"is not a whole token store ({error})", where=path, remedy=again) from None
         if (
             manifest["schema"] != SCHEMA

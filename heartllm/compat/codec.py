@@ -20,9 +20,10 @@ from torch import Tensor
 
 from heartllm.checkpoint import hash_file
 from heartllm.codec.codec import Codec, CodecConfig
-from heartllm.compat.files import FETCH, as_tensors, check_names, check_tensor, read_object
+from heartllm.compat.files import as_tensors, check_names, check_tensor
 from heartllm.ecg.recording import LEADS
 from heartllm.errors import CheckpointError
+from heartllm.untrusted import FETCH, read_object
 
 LeadOrder = Literal["ptbxl", "mimic"]
 SLOTS: dict[LeadOrder, tuple[str, ...]] = {

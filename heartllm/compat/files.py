@@ -1,9 +1,7 @@
-"""Files written by `torch.save`, opened without executing what they hold, and checked name by name."""
+"""What files written by `torch.save` hold, checked name by name; `heartllm.untrusted` opens them."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,41 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heartllm.errors import CheckpointError, UsageError
+from heartllm.errors import CheckpointError
+from heartllm.untrusted import FETCH
 
 LISTED = 10  # names that a message shows
-SAFE_TORCH = (2, 6)  # before it, weights_only could be got around (CVE-2025-32434)
-FETCH = "Fetch the file again from where it was published."
-
-
-def read_object(path: Path) -> Any:
-    """What `torch.save` wrote, on the CPU and mapped from disk: tensors, numbers, texts, lists and dictionaries only.
-
-    Raises:
-        CheckpointError: if the file is absent, damaged, or holds anything that would have to be executed.
-        UsageError: if the installed torch cannot be trusted to refuse such a file.
-    """
-    if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < SAFE_TORCH:
-        raise UsageError(
-            f"torch {torch.__version__} can be made to execute what a file of another person holds (CVE-2025-32434)",
-            where=path,
-            remedy="Install a newer one: pip install 'torch>=2.6'",
-        )
-    if not path.is_file():
-        raise CheckpointError("no such file", where=path, remedy="Check the path.")
-    zipped = zipfile.is_zipfile(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise CheckpointError(
-                "holds something other than tensors, which loading would have to execute",
-                where=path,
-                remedy="Do not use it, unless whoever wrote it can be trusted; a state dict alone is enough.",
-            ) from None
-        raise CheckpointError("is damaged or no file of torch.save", where=path, remedy=FETCH) from None
-    except Exception:  # a damaged or hostile file can make the reader raise anything
-        raise CheckpointError("is damaged or no file of torch.save", where=path, remedy=FETCH) from None
 
 
 def as_tensors(found: Any, path: Path, what: str) -> dict[str, Tensor]:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from heartllm.checkpoint import hash_file
 from heartllm.compat.codec import AuthorsCodec, check_same_encoder
-from heartllm.compat.files import FETCH, as_tensors, check_names, check_tensor, listed, read_object
+from heartllm.compat.files import as_tensors, check_names, check_tensor, listed
 from heartllm.errors import CheckpointError, UsageError
 from heartllm.language.vocabulary import NEW_SPECIALS, Vocabulary
+from heartllm.untrusted import FETCH, read_object
 
 PREFIX = "llm_model.base_model.model."
 CODES, PAD_ROWS, UNUSED_ROWS = 1296, 1, 2
@@ -105,8 +106,9 @@ def load_folder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     if not (folder / "config.json").is_file():
         raise UsageError("is no folder with a Hugging Face model", where=f"backbone {folder}", remedy=_BACKBONE)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        safe = {"trust_remote_code": False, "local_files_only": True}
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
     except Exception as error:  # whatever is wrong with the folder, transformers' errors are of many kinds
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"cannot be loaded ({line})", where=f"backbone {folder}", remedy=_BACKBONE) from None

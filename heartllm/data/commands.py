@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from heartllm.plain import plain_line
+
 if TYPE_CHECKING:
     from heartllm.data.dataset import Dataset
 
@@ -60,7 +62,7 @@ def _plain(cell: object) -> str:
     """A cell as rich shows it literally: file names and reasons may hold square brackets."""
     from rich.markup import escape
 
-    return "" if cell is None else escape(str(cell))
+    return "" if cell is None else escape(plain_line(str(cell)))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from heartllm.ecg.raw import RawSignal
 from heartllm.errors import DataError
+from heartllm.untrusted import read_array
 
 _UNIT = re.compile(
     r"^(?P<name>.*?)\s*(?:\((?P<round>[^)]*)\)|\[(?P<square>[^\]]*)\]|_(?P<tail>mV|uV|µV|μV|nV|V|ms|s))\s*$"
@@ -166,11 +167,13 @@ def read_npy(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
     """
     facts = _sidecar(path.with_suffix(".json"))
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_array(path)
     except (FileNotFoundError, IsADirectoryError):
         raise DataError("no such file", where=path, remedy="Check the path.") from None
-    except (ValueError, EOFError, OSError):
-        raise DataError("not a plain numpy array file", where=path, remedy="Write it with numpy.save.") from None
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        remedy = "Write it with numpy.save."
+        raise DataError(f"not a plain numpy array file ({reason})", where=path, remedy=remedy) from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "iuf":
         shape = getattr(array, "shape", "?")
         raise DataError(

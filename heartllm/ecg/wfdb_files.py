@@ -20,6 +20,9 @@ from heartllm.errors import DataError
 _MISSING_16 = -32768  # the WFDB value of a missing sample in format 16
 _EXACT = 2**24 - 2**15  # up to here float32 holds every difference of a 16-bit sample and a baseline
 _FETCH = "Fetch the record again, or pass verify=False to read it as it is."
+_LARGEST = 1 << 26  # samples of all signals: three hours of twelve leads at 500 Hz
+# Bits of a sample in the formats whose size is fixed; FLAC's (508, 516, 524) is not.
+_BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 10, "311": 10}
 
 
 def read_wfdb(stem: Path, *, verify: bool = True) -> RawSignal:
@@ -33,6 +36,7 @@ def read_wfdb(stem: Path, *, verify: bool = True) -> RawSignal:
         DataError: where the header or the signal file is missing, damaged, short, or disagrees with the other.
     """
     header = read_header(stem.with_name(stem.name + ".hea"))
+    _check_claim(header)
     if _is_plain_16(header):
         signal = _read_plain_16(header, verify)
         names, units = tuple(line.name for line in header.signals), tuple(line.units for line in header.signals)
@@ -50,6 +54,38 @@ def _is_plain_16(header: Header) -> bool:
         and line.byte_offset == first.byte_offset
         for line in header.signals
     )
+
+
+def _check_claim(header: Header) -> None:
+    """Holds what a header promises against the files it names, before anything is allocated for it.
+
+    Raises:
+        DataError: for more samples than a recording may have, or than its files can hold; also in its segments.
+    """
+    samples, lines = header.samples or 0, header.signals
+    promised = samples * (sum(line.samples_per_frame for line in lines) or header.channels)
+    if promised > _LARGEST or max((line.skew for line in lines), default=0) > _LARGEST // max(1, len(lines)):
+        raise DataError(
+            f"the header promises {promised:,} samples, more than a recording may have here ({_LARGEST:,})",
+            where=header.path,
+            remedy="Cut out the part that is to be read; three hours of twelve leads at 500 Hz can be.",
+        )
+    for name in dict.fromkeys(line.file_name for line in lines):
+        file, own = header.path.with_name(name), [line for line in lines if line.file_name == name]
+        held = file.stat().st_size if file.is_file() else None  # that it is missing is told when it is read
+        needed = samples * sum(_BITS.get(line.format, 0) * line.samples_per_frame for line in own) // 8
+        if held is not None and not needed - 8 * len(own) <= held <= 4 * _LARGEST:
+            raise DataError(
+                f"the file is {'short' if held < needed else 'too long'}: {held:,} bytes for {samples:,} samples "
+                f"of {len(own)} signals",
+                where=file,
+                remedy="Fetch the record again.",
+            )
+    for name in header.segment_names:
+        segment = read_header(header.path.with_name(f"{name}.hea"))
+        if segment.segments:
+            raise DataError("a segment has segments", where=segment.path, remedy="Fetch the record again.")
+        _check_claim(segment)
 
 
 def _read_plain_16(header: Header, verify: bool) -> npt.NDArray[np.float32]:

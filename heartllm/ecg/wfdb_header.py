@@ -7,6 +7,7 @@ Source: the header file format of the WFDB applications guide (header(5)): a rec
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +40,12 @@ class SignalLine:
 
 @dataclass(frozen=True)
 class Header:
-    """A parsed header; `segments` is 0 for a plain record, `samples` None where the header does not say."""
+    """A parsed header.
+
+    Attributes:
+        segments: 0 for a plain record. segment_names: those with samples; gaps ("~") and the layout have none.
+        samples: None where the header does not say.
+    """
 
     path: Path
     record_name: str
@@ -47,6 +53,8 @@ class Header:
     sampling_rate: float
     samples: int | None
     signals: tuple[SignalLine, ...]
+    segment_names: tuple[str, ...] = ()
+    channels: int = 0
 
 
 def read_header(path: Path) -> Header:
@@ -70,13 +78,29 @@ def read_header(path: Path) -> Header:
         raise DataError("the header is empty", where=path, remedy=_REMEDY)
     name, segments, count, rate, samples = _record_line(lines[0], path)
     if segments:
-        return Header(path, name, segments, rate, samples, ())
+        return Header(path, name, segments, rate, samples, (), _segment_names(lines[1:], segments, path), count)
     if count < 1 or len(lines) - 1 < count:
         raise DataError(
             f"the header promises {count} signals and describes {len(lines) - 1}", where=path, remedy=_REMEDY
         )
     signals = tuple(_signal_line(line, path) for line in lines[1 : count + 1])
-    return Header(path, name, 0, rate, samples, signals)
+    return Header(path, name, 0, rate, samples, signals, channels=count)
+
+
+def _segment_names(lines: Sequence[str], count: int, path: Path) -> tuple[str, ...]:
+    """The headers that the lines "NAME SAMPLES" of a record in segments name, each once."""
+    if count > len(lines):
+        raise DataError(f"the header promises {count} segments and describes {len(lines)}", where=path, remedy=_REMEDY)
+    names: dict[str, None] = {}
+    for line in lines[:count]:
+        fields = line.split()
+        if len(fields) != 2 or not fields[1].isdecimal():
+            raise DataError(f"the segment line {line.strip()[:60]!r} is not valid", where=path, remedy=_REMEDY)
+        if fields[0] != Path(fields[0]).name or "\0" in fields[0]:
+            raise DataError(f"the segment {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
+        if fields[0] != "~" and int(fields[1][:18]) > 0:
+            names[fields[0]] = None
+    return tuple(names)
 
 
 def _record_line(line: str, path: Path) -> tuple[str, int, int, float, int | None]:

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from heartllm.errors import CheckpointError, UsageError
+from heartllm.untrusted import inside, read_array
 
 PLAN = "plan.json"
 _FIELDS = ("codec", "views", "data", "order", "shard")  # of a plan; views are also in `data`, and are told by name
@@ -198,11 +197,11 @@ def _check_block(path: Path, asked: Sequence[str], like: Any, shard: Shard) -> N
     """A block that was cut off while it was copied, or comes from elsewhere, is refused."""
     try:
         keys = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        values = np.load(path.with_suffix(".npy"), mmap_mode="r" if keys else None)
+        values = read_array(inside(path.parent, f"{path.name}.npy"), mmap="r" if keys else None)
         known = set(keys)
         fits = keys == [key for key in asked if key in known]
         fits = fits and (values.dtype, values.shape) == (like.dtype, (len(keys), *like.shape[1:]))
-    except (OSError, EOFError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         fits = False
     if not fits:
         raise CheckpointError(

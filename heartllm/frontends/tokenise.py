@@ -24,6 +24,7 @@ from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.shards import Shard, open_part, whole_shards, write_text
+from heartllm.untrusted import read_array
 
 Read = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]]
 MOST_CODES = FILL
@@ -171,7 +172,7 @@ class StoreWriter:
         codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=TYPES[held][0], shape=shape)
         row = 0
         for path in paths:
-            block = np.load(path.with_suffix(".npy"))
+            block = read_array(path.with_suffix(".npy"))
             codes[row : row + len(block)] = block
             row += len(block)
         codes.flush()

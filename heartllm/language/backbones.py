@@ -53,7 +53,7 @@ def load_backbone(
     else:
         how = _four_bits() if quantise else {}
         try:
-            backbone = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, **how)
+            backbone = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, use_safetensors=True, **how)
         except (OSError, ValueError) as error:
             raise UsageError(_unloadable(name, error), where=WHERE, remedy=NAMES) from None
         if quantise and whole:

@@ -30,6 +30,7 @@ from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, p
 from heartllm.language.vocabulary import Vocabulary
 from heartllm.training.loop import write_atomically
 from heartllm.training.reading import finding_names, target_row
+from heartllm.untrusted import read_array
 
 SCHEMA = 2
 
@@ -159,9 +160,9 @@ class Examples:
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.tokens, self.pairs, self.ecgs, self.findings = (
-                np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "pairs", "ecgs", "findings")
+                read_array(folder / f"{name}.npy", mmap="r") for name in ("tokens", "pairs", "ecgs", "findings")
             )
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"the examples cannot be read ({error})", where=folder, remedy="Delete it and start again."
             ) from None

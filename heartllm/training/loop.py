@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from heartllm.errors import CheckpointError, DataError
+from heartllm.untrusted import read_object
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class _Run:
         self._reopen_log()
 
     def _load(self) -> None:
-        state = torch.load(self.state_path, weights_only=True, map_location="cpu")
-        if state["fingerprint"] != self.fingerprint:
+        state = read_object(self.state_path, mmap=False)
+        if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
             raise CheckpointError(
                 "holds an unfinished run with other settings or data",
                 where=self.state_path.parent,

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from heartllm.plain import plain
+
 if TYPE_CHECKING:
     from heartllm_eval.models.base import Adapter, Task
     from heartllm_eval.planning import RunSpec, System
@@ -69,7 +71,7 @@ def _describe(suite: Suite, requests: Sequence[Request], workspace: Workspace) -
 
     recordings = len({record for request in requests for record in request.record_ids})
     patients = len({request.cluster or request.id for request in requests})
-    print(f"{suite.name}: {suite.caption}")
+    print(plain(f"{suite.name}: {suite.caption}"))
     print(f"  {len(requests):,} requests on {recordings:,} recordings of {patients:,} patients, split {suite.split}")
     if suite.zero_shot_from:
         print(f"  zero-shot from {', '.join(suite.zero_shot_from)}: what controls learn from")
@@ -90,9 +92,9 @@ def _show_prompts(adapter: Adapter, task: Task) -> None:
     say: Any = getattr(adapter, "prompt", None)
     for kind, request in first.items():
         words = say(request, task) if say else "\n".join(filter(None, (request.background, request.question)))
-        print(f"--- {task.name}, {kind}, {request.id}")
-        print(words)
-        print(f"--- expected: {'; '.join(request.references)}")
+        print(plain(f"--- {task.name}, {kind}, {request.id}"))
+        print(plain(words))
+        print(plain(f"--- expected: {'; '.join(request.references)}"))
 
 
 def _count_tokens(system: System, adapter: Adapter, task: Task) -> None:

@@ -30,6 +30,7 @@ EPILOG = """**Examples**
 `heartllm-eval run -M hf -a model=DIR -t ptbxl_qa -L 200 --controls` (any text LLM: it reads the ECG's measurements)
 
 `heartllm-eval run -M openai -a base_url=http://127.0.0.1:8000/v1,model=NAME,image=true -t ptbxl_qa -L 200`
+(a request that fails is sent again up to 6 times in about a minute; `retries=1,first_wait=0.5,timeout=20` shortens it)
 
 `heartllm-eval run -M gold -t ptbxl_qa --dry-run -o plan` (writes what would be asked to plan/ptbxl_qa/requests.jsonl)
 

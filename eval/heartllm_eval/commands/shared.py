@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from heartllm.errors import DataError, UsageError
+from heartllm.plain import plain
 from heartllm_eval.options import console
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def draw_recordings(
         try:
             found.append(prepare(entry, workspace.read(dataset, entry.record_id)))
         except DataError as error:
-            print(f"warning: left out: {error}", file=sys.stderr)
+            print(f"warning: left out: {plain(str(error))}", file=sys.stderr)
     return found
 
 

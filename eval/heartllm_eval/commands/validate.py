@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heartllm.errors import DataError, UsageError
+from heartllm.plain import plain
 from heartllm_eval.commands.shared import chosen_suites
 from heartllm_eval.options import DataRoot, Include
 
@@ -57,7 +58,7 @@ def validate(
         from heartllm_eval.suite import read_suite
 
         suite = read_suite(path)
-        print(f"{path}: suite {suite.name}, version {suite.version}: {suite.caption}")
+        print(plain(f"{path}: suite {suite.name}, version {suite.version}: {suite.caption}"))
     elif references is None and not tasks:
         from heartllm_eval.references import read_references
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from heartllm.plain import plain_line
 from heartllm_eval.comparison.flips import Flip, examples
 from heartllm_eval.comparison.pairs import Comparison
 from heartllm_eval.comparison.seeds import MIN_SEEDS, Group
-from heartllm_eval.rendering import Table, csv_text, latex_document, markdown_text, shorten, show_all, visible
+from heartllm_eval.rendering import (
+    Table,
+    csv_text,
+    latex_document,
+    markdown_code,
+    markdown_text,
+    shorten,
+    show_all,
+)
 from heartllm_eval.schema import Difference, dumps, to_json
 from heartllm_eval.statistics import MIN_CLUSTERS
 from heartllm_eval.tables import (
@@ -186,7 +195,7 @@ def show(comparison: Comparison, flips: Sequence[Flip], console: Console, count:
     lines = [f"{name}: {text}" for name, text in side_lines(comparison).items()]
     said = [*verdicts(comparison), *(f"note: {note}" for note in comparison.notes)]
     for line in (*lines, *(["", *said] if said else [])):
-        console.print(Text(visible(line)), soft_wrap=True)
+        console.print(Text(plain_line(line)), soft_wrap=True)
     console.print()
     show_all(build(comparison), console)
     for table in flip_tables(comparison, flips, count):
@@ -197,12 +206,12 @@ def _show_examples(table: Table, console: Console) -> None:
     """Examples are too wide for a table on a screen: a few lines each."""
     from rich.text import Text
 
-    console.print(Text(table.title, style="bold"), soft_wrap=True)
+    console.print(Text(plain_line(table.title), style="bold"), soft_wrap=True)
     for row in table.rows:
-        console.print(Text(f"\n  {row[0]}   {row[1]}"), soft_wrap=True)
+        console.print(Text(f"\n  {plain_line(row[0])}   {plain_line(row[1])}"), soft_wrap=True)
         width = max(map(len, table.columns[2:]))
         for name, text in zip(table.columns[2:], row[2:], strict=True):
-            console.print(Text(f"      {name:{width}}  {text}"), soft_wrap=True)
+            console.print(Text(f"      {name:{width}}  {plain_line(text)}"), soft_wrap=True)
     console.print(Text("\n" + " ".join(table.notes), style="dim"), soft_wrap=True)
     console.print()
 
@@ -222,7 +231,7 @@ def render(comparison: Comparison, flips: Sequence[Flip], format: str, count: in
         return latex_document([("compare", table) for table in build(comparison)])
     tables = [*build(comparison), *flip_tables(comparison, flips, count)]
     head = [f"- {markdown_text(line)}" for line in (*verdicts(comparison), *comparison.notes)]
-    names = [f"- `{name}`: {markdown_text(text)}" for name, text in side_lines(comparison).items()]
+    names = [f"- {markdown_code(name)}: {markdown_text(text)}" for name, text in side_lines(comparison).items()]
     return "\n".join(["Compared:", "", *names, "", *head, "", *(table.markdown() + "\n" for table in tables)])
 
 

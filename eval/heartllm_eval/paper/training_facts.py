@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heartllm.errors import DataError
+from heartllm.untrusted import read_safetensors_header
 
 _LANGUAGE = ("forecasting", "tuning")
 _FRONT = ("codec.safetensors", "frontend.safetensors")
@@ -52,12 +52,10 @@ def parameters(path: Path) -> int:
         DataError: if it has none.
     """
     try:
-        with path.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(size))
-    except (OSError, ValueError, struct.error) as error:
+        shapes = read_safetensors_header(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"not a safetensors file ({error})", where=path, remedy="Train the row again.") from None
-    return sum(math.prod(part["shape"]) for name, part in header.items() if name != "__metadata__")
+    return sum(map(math.prod, shapes.values()))
 
 
 def write(facts_of: Mapping[str, Any], path: Path) -> None:
