@@ -86,7 +86,7 @@ def test_its_recipe_adapts_it_as_the_paper_does() -> None:
 
 @pytest.mark.parametrize("_", [pytest.param(None, marks=with_weights)])
 def test_it_speaks_english(_: None) -> None:
-    """Rows of queries or keys in a wrong order (`halves_from_pairs`) nearly double the perplexity (9.6 to 18.9 here)."""
+    """Rows of queries or keys in a wrong order (`halves_from_pairs`) nearly double the perplexity, 9.6 to 18.9."""
     import torch
 
     from heartllm.language.backbones import load_backbone, load_text
@@ -121,6 +121,7 @@ def test_it_speaks_english(_: None) -> None:
 def test_from_its_recipe_to_a_plain_model_with_the_same_answers(_: None, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from heartllm.checkpoint import hash_backbone, load_config, load_frontend
     from heartllm.ecg import read_recording
     from heartllm.language.generation import ResponderItem
     from heartllm.language.prompts import prompt_text
@@ -134,6 +135,7 @@ def test_from_its_recipe_to_a_plain_model_with_the_same_answers(_: None, tmp_pat
     command("tokenize", *common, "--codec", tmp_path / "codec", "-o", tmp_path / "tokens")
     said = command("tune", *common, *tokens, "--from", tmp_path / "codec", "-o", checkpoint)
     assert "parameters train" in said
+    assert load_config(checkpoint, load_frontend(checkpoint)[0]).backbone_hash == hash_backbone("smollm2")
     assert (checkpoint / "language.safetensors").stat().st_size < 120e6  # LoRA and new rows, not the backbone
     record = next((tmp_path / "data/synthetic-a/records500").rglob("*.hea")).with_suffix("")
     question, features = "Does this ECG show symptoms of sinus bradycardia?", "Age: 54 years. Sex: male."
