@@ -33,7 +33,7 @@ from heartllm.errors import CheckpointError, UsageError
 from heartllm.frontends import build, frontend_class
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
-from heartllm.language.backbones import load_backbone
+from heartllm.language.backbones import gguf_path, load_backbone
 from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained
 from heartllm.language.text_side import TextSide
 from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer, refuse_ecg_tokens
@@ -57,6 +57,7 @@ class CheckpointConfig:
         text_rows: rows of the text part of the vocabulary.
         data: dataset -> hash of what it was trained on.
         stage: last stage that ran.
+        backbone_hash: of the GGUF file that the backbone was read from; None for other backbones.
     """
 
     codec: CodecConfig | None
@@ -69,6 +70,7 @@ class CheckpointConfig:
     blind: bool = False
     stage: str = "tokenizer"
     data: tuple[str, ...] = field(default_factory=tuple)
+    backbone_hash: str | None = None
 
 
 def hash_file(path: Path) -> str:
@@ -78,6 +80,12 @@ def hash_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def hash_backbone(name: str) -> str | None:
+    """SHA-256 of the GGUF file that a backbone's name stands for; None where it stands for something else."""
+    path = gguf_path(name)
+    return None if path is None else hash_file(path)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -359,6 +367,7 @@ def new_language(
 
     Raises:
         UsageError: if the backbone cannot be used, or its tokenizer holds ECG tokens already.
+        CheckpointError: if the GGUF file is not the one that `config` names by its hash, or the tokenizer does not fit.
     """
     front = front or FSQCodes(config.codec or CodecConfig())
     codes = PLACEHOLDERS if front.codes is None else front.codes
@@ -373,6 +382,12 @@ def new_language(
     if config.language.backbone == "tiny":
         backbone = build_tiny(config.language.tiny, vocabulary, seed)
     else:
+        if config.backbone_hash not in (None, hash_backbone(config.language.backbone)):
+            raise CheckpointError(
+                f"the backbone {config.language.backbone!r} holds other weights than in training",
+                where="language.backbone",
+                remedy="Put the GGUF file, or the version of its package, back that the checkpoint was trained on.",
+            )
         backbone = load_backbone(config.language.backbone, quantise=config.language.quantise, whole=whole)
     soft = front.soft_input(int(backbone.config.hidden_size)) if front.width is not None else None
     model = ECGLanguageModel(backbone, vocabulary, front.levels, config.language, soft)

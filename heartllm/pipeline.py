@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from heartllm.checkpoint import (
     CheckpointConfig,
     begin_as,
+    hash_backbone,
     load_frontend,
     load_language,
     load_text_side,
@@ -325,7 +326,9 @@ def _begun(
             raise UsageError("a pretrained backbone does not begin as another model", where="--text", remedy=remedy)
         tokenizer, rows = load_text(recipe.language.backbone)
     codec = front.config if isinstance(front, FSQCodes) else None
-    config = CheckpointConfig(codec, replace(recipe.language, train=how), text_rows=rows, frontend=front.kind)
+    digest = hash_backbone(recipe.language.backbone)
+    language = replace(recipe.language, train=how)
+    config = CheckpointConfig(codec, language, text_rows=rows, frontend=front.kind, backbone_hash=digest)
     model = new_language(config, tokenizer, seed, front)
     if text is not None:
         verify(text)

@@ -17,7 +17,7 @@ NAMES = 'Name a folder with a Hugging Face causal LM, a hub model you can reach,
 SHORTEST_WINDOW = 2048  # positions that one ECG, or two, and a question need at most
 
 
-def _gguf(name: str) -> Path | None:
+def gguf_path(name: str) -> Path | None:
     """The GGUF file that a backbone's name stands for; None where it stands for a folder or a hub model."""
     if name == "smollm2":
         return gguf_files.smollm2_file()
@@ -44,7 +44,7 @@ def load_backbone(
     """
     from transformers import AutoModelForCausalLM
 
-    path = _gguf(name)
+    path = gguf_path(name)
     if path is not None:
         if quantise:
             remedy = "Leave language.quantise out, or name a folder with a Hugging Face causal LM."
@@ -75,7 +75,7 @@ def load_text(name: str) -> tuple[Any, int]:
     from transformers import AutoConfig, AutoTokenizer
 
     rows: int | None
-    path = _gguf(name)
+    path = gguf_path(name)
     if path is not None:
         tokenizer, rows = gguf_files.read_tokenizer(path)
     else:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from heartllm.errors import UsageError
+from heartllm.checkpoint import CheckpointConfig, hash_backbone, new_language
+from heartllm.codec.codec import CodecConfig
+from heartllm.errors import CheckpointError, UsageError
 from heartllm.language import gguf_files
 from heartllm.language.backbones import load_backbone, load_text
+from heartllm.language.model import LanguageConfig
 
 gguf = pytest.importorskip("gguf")
 
@@ -171,6 +174,17 @@ def test_the_tokenizer_reads_as_the_one_that_was_written(tokenizer: Any, write: 
 def test_what_is_no_plain_llama_is_refused(write: Write, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_backbone(str(write(**changes)))
+
+
+def test_a_checkpoint_holds_to_the_weights_that_it_was_trained_on(write: Write) -> None:
+    path = write()
+    tokenizer, rows = load_text(str(path))
+    language = LanguageConfig(backbone=str(path), train="lora")
+    config = CheckpointConfig(CodecConfig(levels=(3, 3, 2, 2)), language, rows, backbone_hash=hash_backbone(str(path)))
+    assert new_language(config, tokenizer).levels == (3, 3, 2, 2)
+    write("Q8_0").replace(path)
+    with pytest.raises(CheckpointError, match="other weights than in training"):
+        new_language(config, tokenizer)
 
 
 def test_files_that_cannot_be_read_are_refused(write: Write, tmp_path: Path) -> None:
