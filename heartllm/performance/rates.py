@@ -4,8 +4,8 @@
 
 Stages: encode (waveforms to codes, fp32), forecasting and tuning (a whole optimiser step), evaluation (greedy answers
 to all questions of some ECGs). Utilisation is operations counted from the model's shape over seconds and over the
-matrix rate measured in the same run. Codes and answers of a checkpoint are compared with the CPU's in fp32; what differs in
-bf16 is counted. ECGs are drawn, and codes where only the amount of work counts.
+matrix rate measured in the same run. Codes and answers of a checkpoint are compared with the CPU's in fp32; what
+differs in bf16 is counted. ECGs are drawn, and codes where only the amount of work counts.
 """
 
 from __future__ import annotations
