@@ -3,6 +3,7 @@
 #   make demo        evaluate the committed reference checkpoint on freshly drawn synthetic ECGs (no data set needed)
 #   make test        run the tests but the slow ones (those that need real recordings skip unless HEARTLLM_DATA names them)
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
+#   make bench       benchmark suite, growth curves and profiles, on an idle machine -> reports/performance
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
 #   make paper       train and evaluate every row of the paper's tables (days of a core; resumable), then make report
@@ -42,7 +43,7 @@ ifneq ($(HEARTLLM_DATA),)
 export HEARTLLM_DATA
 endif
 
-.PHONY: help setup demo test test-slow lint format reference paper report clean
+.PHONY: help setup demo test test-slow bench lint format reference paper report clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -77,6 +78,15 @@ test-slow: $(STAMP)
 ifeq ($(PYTEST_ARGS),)
 	$(BIN)/python -m pytest -m slow tests/benchmarks
 endif
+
+# BENCH_ARGS=--quick and BENCH_TESTS="-m 'not slow'" shorten it; BENCH_OUT=FOLDER leaves the committed page alone.
+BENCH_ARGS ?=
+BENCH_TESTS ?=
+BENCH_OUT ?= reports/performance
+bench: $(STAMP)
+	@mkdir -p .cache
+	$(BIN)/python -m pytest tests/benchmarks $(BENCH_TESTS) --benchmark-json=.cache/benchmarks.json
+	$(BIN)/python -m heartllm.performance.page --suite .cache/benchmarks.json --out $(BENCH_OUT) $(BENCH_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

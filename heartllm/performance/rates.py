@@ -4,8 +4,8 @@
 
 Stages: encode (waveforms to codes, fp32), forecasting and tuning (a whole optimiser step), evaluation (greedy answers
 to all questions of some ECGs). Utilisation is operations counted from the model's shape over seconds and over the
-matrix rate measured in the same run. Codes and answers of a checkpoint are compared with the CPU's in fp32; what differs in
-bf16 is counted. ECGs are drawn, and codes where only the amount of work counts.
+matrix rate measured in the same run. Codes and answers of a checkpoint are compared with the CPU's in fp32; what
+differs in bf16 is counted. ECGs are drawn, and codes where only the amount of work counts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from heartllm.checkpoint import CheckpointConfig, load_codec, load_language, new_language
@@ -106,15 +107,15 @@ def shape_of(model: ECGLanguageModel) -> Shape:
     )
 
 
-def drawn_codes(count: int, codes: int, seed: int = 0) -> list[np.ndarray]:
-    """Codes (313,) of so many recordings that never were."""
-    return list(np.random.default_rng(seed).integers(0, codes, (count, CODES)))
+def drawn_codes(count: int, codes: int, length: int = CODES) -> list[npt.NDArray[np.int64]]:
+    """Codes (length,) of so many recordings that never were."""
+    return list(np.random.default_rng(0).integers(0, codes, (count, length)))
 
 
-def forecasting_batch(vocabulary: Vocabulary, recordings: int) -> Batch:
-    """Recordings as the forecasting stage reads them."""
+def forecasting_batch(vocabulary: Vocabulary, recordings: int, length: int = CODES) -> Batch:
+    """Recordings as the forecasting stage reads them, of so many codes each."""
     packed = []
-    for codes in drawn_codes(recordings, vocabulary.codes):
+    for codes in drawn_codes(recordings, vocabulary.codes, length):
         prefix, span = prefix_ids(vocabulary, FEATURES, codes)
         packed.append(pack(prefix, [], span))
     return collate(packed, vocabulary.pad)
@@ -170,7 +171,7 @@ def drawn_ecgs(count: int, seed: int = 5) -> torch.Tensor:
     return torch.from_numpy(np.stack([simulate(seed, index)[0].signal for index in range(count)]))
 
 
-def items(codes: Sequence[np.ndarray], asked: int = QUESTIONS) -> list[ResponderItem]:
+def items(codes: Sequence[npt.NDArray[np.int64]], asked: int = QUESTIONS) -> list[ResponderItem]:
     """All questions of some ECGs."""
     return [ResponderItem(str(n), ecg, text, FEATURES) for n, ecg in enumerate(codes) for text in questions(asked)]
 

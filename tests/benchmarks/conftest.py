@@ -15,7 +15,8 @@ class Race:
 
     Both are run in turn, so that what slows the machine slows both, and timed in processor time, so that other work
     does not count. The least ratio is asked of the quickest runs, which are disturbed least; `make bench` tells the
-    medians. What is measured lies in the `extra_info` of pytest-benchmark's JSON, where `heartllm.performance.page` finds it.
+    medians. What is measured lies in the `extra_info` of pytest-benchmark's JSON, where `heartllm.performance.page`
+    finds it.
     """
 
     def __init__(self, benchmark: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the two encoders cost: forward and backward over 10 s recordings, on one thread."""
+"""What the encoders cost on one thread: codes of 10 s recordings; forward and backward of the two kinds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the model stack: pip install 'heartllm[model]'")
 
+from heartllm.codec.codec import Codec, CodecConfig  # noqa: E402
 from heartllm.codec.networks import PaperEncoder, PlainEncoder  # noqa: E402
+from heartllm.performance.arithmetic import encode_plain  # noqa: E402
 
 ENCODERS = {"plain": PlainEncoder, "paper": PaperEncoder}
-RECORDINGS = 2
+RECORDINGS, BATCH = 2, 16
 RATIO = 4  # the paper's encoder costs at least so much more; about 8 to 10 times on an idle core
 
 
@@ -52,3 +54,37 @@ def test_plain_encoder_is_several_times_cheaper() -> None:
             best[kind] = min(best[kind], time.process_time() - start)
     print({kind: round(seconds / RECORDINGS, 4) for kind, seconds in best.items()})
     assert best["paper"] > RATIO * best["plain"]
+
+
+@pytest.mark.model
+@pytest.mark.benchmark(group="codec")
+def test_encoding_against_a_loop_over_leads(race: Any, matrix_rates: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig()).eval()
+    signal = torch.randn(BATCH, 12, 5000).cumsum(-1) / 50
+    encoder = codec.encoder
+
+    @torch.no_grad()
+    def plain() -> list[Any]:
+        codes = []
+        for recording in signal:
+            scaled = codec.to_network(recording[None])[0][0]
+            leads = [encoder.lead(lead[None, None]) for lead in scaled]
+            latent = encoder.to_latent(encoder.mix(torch.cat(leads, 1))).transpose(1, 2)
+            codes.append(codec.fsq(latent)[1][0])
+        return codes
+
+    same = (codec.encode(signal) == torch.stack(plain())).float().mean()
+    assert same > 0.999  # a sum in another order may fall on the other side of a step
+    race(
+        "codec encode",
+        unit="recording",
+        ours=lambda: codec.encode(signal),
+        plain=plain,
+        plain_is="one recording and one lead at a time",
+        units=BATCH,
+        least=1.2,
+        aim=2.0,
+        work=BATCH * encode_plain(),
+        limit=("fp32 matrix products", matrix_rates["fp32"]),
+    )

@@ -5,7 +5,6 @@ The packed layout computes the 313 codes of an ECG once for its 16 questions; th
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,8 @@ def step(model: ECGLanguageModel, sequences: list[Packed], batch: int) -> float:
 
 
 @pytest.mark.slow
-def test_packed_tuning_handles_five_times_the_pairs(model: ECGLanguageModel, benchmark: Any) -> None:
+@pytest.mark.benchmark(group="training")
+def test_packed_tuning_handles_five_times_the_pairs(model: ECGLanguageModel, race: Any) -> None:
     packed, single = layouts(model.vocabulary)
     one_by_one = step(model, single, 16)  # also warms up
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -88,16 +88,16 @@ def test_packed_tuning_handles_five_times_the_pairs(model: ECGLanguageModel, ben
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-4, rtol=1e-3)
-    seconds: dict[str, list[float]] = {"one by one": [], "packed": []}
-    for _ in range(3):  # in turn, and in processor time, so that other work on the machine does not favour either
-        for name, sequences, batch in (("one by one", single, 16), ("packed", packed, 4)):
-            start = time.process_time()
-            step(model, sequences, batch)
-            seconds[name].append(time.process_time() - start)
-    benchmark.pedantic(step, args=(model, packed, 4), rounds=3, iterations=1)
-    rates = {name: RECORDINGS * QUESTIONS / min(times) for name, times in seconds.items()}
-    ratio = rates["packed"] / rates["one by one"]
-    benchmark.extra_info |= {f"{name}, pairs a core-second": round(rate, 1) for name, rate in rates.items()}
-    benchmark.extra_info["ratio"] = round(ratio, 2)
-    print(benchmark.extra_info)
-    assert ratio >= LEAST_RATIO
+    tokens = {name: sum(len(s.ids) for s in part) for name, part in (("packed", packed), ("single", single))}
+    race(
+        "tuning step, packed",
+        unit="question-answer pair",
+        ours=lambda: step(model, packed, 4),
+        plain=lambda: step(model, single, 16),
+        plain_is="one question a sequence",
+        units=RECORDINGS * QUESTIONS,
+        rounds=3,
+        warm=False,
+        least=LEAST_RATIO,
+        aim=0.9 * tokens["single"] / tokens["packed"],
+    )

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,23 @@ def test_what_only_tells_starts_in_time_and_without_torch(arguments: list[str]) 
         assert "LOADED []" in output
     print(f"{' '.join(arguments)}: {statistics.median(times):.2f} s of processor, {time.perf_counter() - began:.2f} s")
     assert min(times) < LIMIT
+
+
+@pytest.mark.benchmark(group="start-up")
+def test_help_against_importing_the_stack(benchmark: Any) -> None:
+    """In processes of their own, whose processor time the row tells."""
+    pytest.importorskip("torch")
+    ours, plain = "import sys; sys.argv[:] = ['heartllm', '--help']; import heartllm.cli as c; c.main()", "import torch"
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+
+    def run() -> None:
+        for name, code in (("ours", ours), ("plain", plain)):
+            seconds[name].append(processor_seconds(code)[0])
+
+    benchmark.pedantic(run, rounds=3, iterations=1)
+    ratio = min(seconds["plain"]) / min(seconds["ours"])
+    benchmark.extra_info.update(
+        row="start-up of `heartllm --help`", unit="start", plain_is="import torch", seconds=seconds, least=1.5
+    )
+    print(f"start-up {min(seconds['ours']):.2f} s, ratio {ratio:.1f}")
+    assert ratio >= 1.5
