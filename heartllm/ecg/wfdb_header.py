@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heartllm.errors import DataError
+from heartllm.errors import DataError, absent
 
 _FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -65,9 +65,8 @@ def read_header(path: Path) -> Header:
     try:
         text = path.read_bytes().decode("utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError(
-            "no such header file", where=path, remedy="Check the path; a record needs its .hea file."
-        ) from None
+        remedy = "Check the path; a record needs its .hea file."
+        raise absent(DataError("no such header file", where=path, remedy=remedy)) from None
     except UnicodeDecodeError:
         raise DataError("the header is not text", where=path, remedy=_REMEDY) from None
     except OSError as error:
