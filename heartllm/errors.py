@@ -32,6 +32,11 @@ class HeartLLMError(Exception):
         place = f"{where}: " if where is not None else ""
         super().__init__(f"{place}{what}. {remedy}")
 
+    def without_folder(self) -> str:
+        """The message with the file's name alone: in MIMIC's layout a recording's folders are its patient's number."""
+        place = "" if self.where is None else f"{str(self.where).rpartition('/')[2]}: "
+        return f"{place}{self.what}. {self.remedy}"
+
 
 _Error = TypeVar("_Error", bound=HeartLLMError)
 
