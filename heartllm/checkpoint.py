@@ -29,7 +29,7 @@ from typing import Any, Literal
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.codec.store import FILL as MOST_CODES
 from heartllm.config import dumps, load, read_toml, to_dict
-from heartllm.errors import CheckpointError, UsageError
+from heartllm.errors import CheckpointError, UsageError, absent
 from heartllm.frontends import build, frontend_class
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
@@ -121,7 +121,8 @@ def verify(folder: Path) -> str:
         hashes: dict[str, str] = dict(json.loads(text)["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         remedy = "Name a folder that `heartllm tokenizer`, `pretrain` or `tune` has finished."
-        raise CheckpointError("is not a checkpoint (no readable manifest.json)", where=folder, remedy=remedy) from None
+        error = CheckpointError("is not a checkpoint (no readable manifest.json)", where=folder, remedy=remedy)
+        raise (error if folder.is_dir() else absent(error)) from None
     for path in _files(folder):  # what loading reads may not come unseen
         name = path.relative_to(folder).as_posix()
         read = path.parent == folder / "text" or (path.parent == folder and path.suffix in (".toml", ".safetensors"))

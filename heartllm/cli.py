@@ -19,6 +19,7 @@ import typer
 from heartllm.data.commands import data_app
 from heartllm.errors import UsageError, run_command_line
 from heartllm.plain import plain
+from heartllm.version import Version
 
 app = typer.Typer(
     help="HeartLLM: ECG recordings as tokens that a language model reads. Not for clinical use.",
@@ -26,6 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def program(version: Version = False) -> None:
+    """Nothing of its own: `--version` ends before it."""
+
 
 app.add_typer(data_app, name="data", help="Datasets: list, check, synthesise, build questions, splits, leakage.")
 

@@ -7,9 +7,11 @@ therefore always a defect of ours.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from heartllm.plain import plain_line
 
@@ -30,6 +32,14 @@ class HeartLLMError(Exception):
         place = f"{where}: " if where is not None else ""
         super().__init__(f"{place}{what}. {remedy}")
 
+    def without_folder(self) -> str:
+        """The message with the file's name alone: in MIMIC's layout a recording's folders are its patient's number."""
+        place = "" if self.where is None else f"{str(self.where).rpartition('/')[2]}: "
+        return f"{place}{self.what}. {self.remedy}"
+
+
+_Error = TypeVar("_Error", bound=HeartLLMError)
+
 
 class UsageError(HeartLLMError):
     """The command, its options or a configuration file are wrong."""
@@ -45,6 +55,15 @@ class CheckpointError(DataError):
     """A checkpoint or token store is incomplete, altered, or does not fit what it is used with."""
 
 
+def absent(error: _Error) -> _Error:
+    """The error, as one of usage: a path that is not there was named wrongly, whatever should have been in it.
+
+    So both command lines end with 2 for a file that does not exist, and with 1 for one that is wrong.
+    """
+    error.exit_code = UsageError.exit_code
+    return error
+
+
 def missing_package(error: ModuleNotFoundError) -> HeartLLMError | None:
     """What to tell somebody whose install lacks a package; None where a module of ours is missing, a defect."""
     package = (error.name or "").split(".")[0]
@@ -55,13 +74,29 @@ def missing_package(error: ModuleNotFoundError) -> HeartLLMError | None:
     )
 
 
+def _end_quietly() -> None:
+    """Ends as a program does whose output nobody reads any more: as if by SIGPIPE, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try to flush once more, and complain
+    sys.exit(141)
+
+
 def run_command_line(app: Callable[[], object]) -> None:
     """Runs a command-line program and turns our errors into one line and an exit code.
 
-    Exit codes: 0 done, 1 wrong data, 2 wrong usage, 130 interrupted (a long stage that is started again continues).
+    Exit codes: 0 done, 1 wrong data, 2 wrong usage, 130 interrupted (a long stage that is started again continues),
+    141 the reader of a pipe has gone (`heartllm-eval ls | head -1`), as other programs end then.
     """
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what is still to be written would be noise at exit
+    except BrokenPipeError:
+        _end_quietly()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1 there
+            _end_quietly()
+        raise
     except HeartLLMError as error:
         print(f"error: {plain_line(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(error.exit_code)

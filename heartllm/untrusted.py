@@ -20,7 +20,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from heartllm.errors import CheckpointError, DataError, UsageError
+from heartllm.errors import CheckpointError, DataError, UsageError, absent
 
 SAFE_TORCH = (2, 6)  # before it, weights_only could be got around (CVE-2025-32434)
 FETCH = "Fetch the file again from where it was published."
@@ -138,7 +138,7 @@ def read_object(path: Path, *, mmap: bool = True) -> Any:
             remedy="Install a newer one: pip install 'torch>=2.6'",
         )
     if not path.is_file():
-        raise CheckpointError("no such file", where=path, remedy="Check the path.")
+        raise absent(CheckpointError("no such file", where=path, remedy="Check the path."))
     zipped = zipfile.is_zipfile(path)
     try:
         if zipped:

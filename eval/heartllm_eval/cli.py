@@ -7,6 +7,7 @@ import importlib
 import typer
 
 from heartllm.errors import run_command_line
+from heartllm.version import Version
 
 # Modules of `heartllm_eval.commands`, in the order of --help; each has a `register(app)`.
 COMMANDS = (
@@ -31,7 +32,6 @@ CONTEXT = {"token_normalize_func": lambda token: token.replace("-", "_"), "help_
 app = typer.Typer(
     context_settings=CONTEXT,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="""Evaluates ECG language models: questions, reports, controls, intervals.
@@ -44,6 +44,12 @@ app = typer.Typer(
 
 Options may be written with underscores or dashes.""",
 )
+
+
+@app.callback()
+def program(version: Version = False) -> None:
+    """Nothing of its own: `--version` ends before it."""
+
 
 for name in COMMANDS:
     importlib.import_module(f"heartllm_eval.commands.{name}").register(app)

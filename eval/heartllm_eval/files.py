@@ -117,6 +117,8 @@ def read_run(
     requests: dict[str, list[Request]] = {}
     answers: dict[tuple[str, str], dict[str, Prediction]] = {}
     for task, about in tasks.items():
+        if not (folder / task / REQUESTS_FILE).is_file():
+            raise DataError("is missing", where=folder / task / REQUESTS_FILE, remedy=NO_RUN)
         requests[task] = [recorded(row, place) for place, row in rows(folder / task / REQUESTS_FILE)]
         if requests_hash(requests[task]) != about["requests_hash"]:
             raise DataError(

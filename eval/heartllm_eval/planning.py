@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,19 @@ def open_folder(output: Path, rank: int = 0) -> None:
         raise DataError(
             f"cannot write there ({error.strerror})", where=f"--output_path {output}", remedy="Choose another folder."
         ) from None
+
+
+@contextmanager
+def left_as_it_was(output: Path | None) -> Iterator[None]:
+    """A failure inside leaves no empty folder where there was none."""
+    new = [] if output is None else [part for part in (output, *output.parents) if not part.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that is not empty stays
+            for part in new:
+                part.rmdir()
+        raise
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

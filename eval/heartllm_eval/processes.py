@@ -18,12 +18,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from heartllm import locks
 from heartllm.errors import DataError, HeartLLMError, UsageError
 from heartllm_eval.schema import Request
 
@@ -204,36 +205,14 @@ def _watch(launcher: int) -> None:
     os._exit(1)  # the launcher was killed; what is written is whole lines
 
 
-@contextmanager
-def locked(output: Path, world: World, wait: float = LOCK_WAIT) -> Iterator[None]:
+def locked(output: Path, world: World, wait: float = LOCK_WAIT) -> AbstractContextManager[None]:
     """Holds the folder for this process; the lock goes with the process, however that ends.
 
     Raises:
         UsageError: if another run holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     path = output / (".lock" if world.leads else f".lock.{world.rank}")
-    with path.open("ab") as stream:
-        until = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UsageError(
-                        "another run is writing there",
-                        where=f"--output_path {output}",
-                        remedy="Wait for it, or choose another folder.",
-                    ) from None
-                time.sleep(POLL)
-            except OSError:  # a file system without locks
-                break
-        yield
+    return locks.locked(path, where=f"--output_path {output}", wait=wait)
 
 
 def wait_for(what: str, look: Any, output: Path, limit: float = 3600.0) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heartllm.errors import DataError
-from heartllm_eval.models.predictions import listed, row_id
+from heartllm_eval.models.predictions import come_twice, listed, row_id
 from heartllm_eval.planning import REQUESTS_FILE
 from heartllm_eval.row_files import rows
 from heartllm_eval.schema import Kind, Request, cluster_id, ids_hash, request_from_json, requests_hash
@@ -33,9 +33,7 @@ def read_references(path: Path, kind: Kind | None = None) -> list[Request]:
             double.append(request.id)
         found[request.id] = request
     if double:
-        raise DataError(
-            f"{len(double):,} ids come twice: {listed(double)}", where=path, remedy="Keep one row for each id."
-        )
+        raise DataError(f"{come_twice(len(double))}: {listed(double)}", where=path, remedy="Keep one row for each id.")
     if not found:
         raise DataError("no references", where=path, remedy=REFERENCE_HELP)
     kinds = {request.kind for request in found.values()}

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from heartllm.plain import plain_line
@@ -185,11 +186,11 @@ def show_all(tables: Sequence[Table], console: Console) -> None:
 
 
 def latex_document(tables: Sequence[tuple[str, Table]]) -> str:
-    """(name, table) pairs, ready for \\input; labels are made of names and titles."""
+    """(name, table) pairs, ready for \\input; labels are made of names (of a folder the last part) and titles."""
     labels: list[str] = []
     parts = []
     for number, (name, table) in enumerate(tables, start=1):
-        label = re.sub(r"[^a-z0-9]+", "-", f"{name} {table.title}".lower()).strip("-")
+        label = re.sub(r"[^a-z0-9]+", "-", f"{PurePath(name).name} {table.title}".lower()).strip("-")
         label = label if label not in labels else f"{label}-{number}"
         labels.append(label)
         parts.append(table.latex(label))

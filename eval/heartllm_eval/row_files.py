@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from heartllm.errors import DataError
+from heartllm.errors import DataError, absent
 from heartllm_eval.schema import well_formed
 
 ID_KEYS = ("id", "sample_id")
@@ -36,9 +36,9 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         yield from readers.get(path.suffix.lower(), _jsonl_rows)(path)
     except FileNotFoundError:
-        raise DataError("no such file", where=path, remedy="Check the path.") from None
+        raise absent(DataError("no such file", where=path, remedy="Check the path.")) from None
     except IsADirectoryError:
-        raise DataError("this is a folder", where=path, remedy="Name a .jsonl, .json or .csv file.") from None
+        raise absent(DataError("this is a folder", where=path, remedy="Name a .jsonl, .json or .csv file.")) from None
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(f"not UTF-8 text (byte {byte:#04x})", where=path, remedy="Save the file as UTF-8.") from None

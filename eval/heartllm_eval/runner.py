@@ -46,6 +46,7 @@ from heartllm_eval.planning import (
 )
 from heartllm_eval.progress import Progress
 from heartllm_eval.requests import Workspace, other_split_note
+from heartllm_eval.samples import answers_held
 from heartllm_eval.schema import Prediction, Request, RunRecord, dumps, to_json
 from heartllm_eval.scoring import correct_for_many, evaluate, load_metrics, score_system
 
@@ -62,12 +63,13 @@ class _State:
     notes: list[str] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
     cached: dict[str, int] = field(default_factory=dict)
+    finished: bool = False  # a repeated command that finds all of its answers: the record of the run stays meanwhile
 
     def save(self, **changes: Any) -> RunRecord:
         """Writes run.json anew (process 0 only); a kill leaves either the old or the new one."""
         timing = {**self.timing, "total_s": round(time.monotonic() - self.started, 3)}
         self.record = replace(self.record, timing=timing, peak_memory_mb=provenance.peak_memory_mb(), **changes)
-        if self.spec.world.leads:
+        if self.spec.world.leads and not (self.finished and self.record.status == "running"):
             write_whole(self.spec.output / RUN_FILE, dumps(self.record, indent=1) + "\n")
         return self.record
 
@@ -124,6 +126,8 @@ def _restore(state: _State) -> None:
 
 def _end(state: _State, status: Literal["error", "interrupted"], message: str | None) -> None:
     """Marks the record, if it is this run's: before the folder was checked, an earlier run's record stays."""
+    if state.finished:
+        return  # nothing was asked and nothing is lost: the record of the finished run holds
     if state.earlier is None or state.record.config:
         try:
             state.save(status=status, error=message, finished=provenance.now())
@@ -181,6 +185,7 @@ def _run(state: _State, make: Callable[[System, base.Context], base.Adapter], da
         resumed, known = check_continues(spec.output, config)
         tasks, data = describe_tasks(spec, planned, workspace), provenance.data(workspace, planned)
         _check_earlier(state, data)
+        state.finished = _is_finished(state, planned, systems)
         state.save(config=config, tasks=tasks, data=data, resumed=resumed, systems=known)
         write_requests(spec.output, planned)
     else:  # not before process 0 has found the folder to be this run's
@@ -245,6 +250,16 @@ def _check_earlier(state: _State, data: Mapping[str, Any]) -> None:
     state.record = replace(state.record, settings={**state.record.settings, "earlier_code": earlier})
     if any(part.get(name) != getattr(state.record, name) for part in earlier for name in ("source", "versions")):
         state.warn("the run was begun by other code or package versions; what was answered then is not asked again")
+
+
+def _is_finished(state: _State, planned: Mapping[str, Sequence[Request]], systems: Sequence[System]) -> bool:
+    """Whether the run that the folder holds has ended, and all its samples are still there."""
+    before = json.loads(state.earlier) if state.earlier is not None else {}
+    return before.get("status") in ("done", "predicted") and all(
+        answers_held(state.spec.output / task / system.name) >= len(requests)
+        for task, requests in planned.items()
+        for system in systems
+    )
 
 
 def _check_description(state: _State, system: System, description: Any, workspace: Workspace) -> None:

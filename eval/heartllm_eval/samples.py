@@ -65,6 +65,11 @@ def answered(folder: Path) -> dict[str, Sample]:
     return found
 
 
+def answers_held(folder: Path) -> int:
+    """How many requests have an answer there that is no failure."""
+    return sum(sample.prediction.error is None for sample in answered(folder).values())
+
+
 def merge(folder: Path, samples: Mapping[str, Sample], order: Sequence[str]) -> None:
     """Writes samples.jsonl in `order` and removes the other processes' files; a kill leaves all or more of it.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heartllm.data.records import SPLITS, Entry
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import DataError, UsageError, absent
 
 if TYPE_CHECKING:
     from heartllm.ecg.recording import Recording
@@ -117,7 +117,7 @@ def data_root_from(option: Path | None = None) -> Path:
     root = Path(value).expanduser().absolute()
     if not root.is_dir():
         place = "--data_root" if option is not None else DATA_VARIABLE
-        raise DataError("this folder does not exist", remedy=f"Correct {place}.", where=root)
+        raise absent(DataError("this folder does not exist", remedy=f"Correct {place}.", where=root))
     return root
 
 

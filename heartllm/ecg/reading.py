@@ -16,7 +16,7 @@ from heartllm.ecg.raw import RawSignal
 from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
 from heartllm.ecg.resampling import resample
 from heartllm.ecg.units import is_millivolts, millivolts
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import DataError, UsageError, absent
 
 WFDB_SUFFIXES = (".hea", ".dat", ".mat")
 SUFFIXES = (*WFDB_SUFFIXES, ".csv", ".npy")
@@ -106,9 +106,8 @@ def _locate(path: Path) -> tuple[Path, str]:
         candidate = path.with_name(path.name + suffix)
         if candidate.is_file():
             return candidate, suffix
-    raise DataError(
-        "no such recording", where=path, remedy=f"Looked for {path.name}.hea, .csv and .npy; check the path."
-    )
+    remedy = f"Looked for {path.name}.hea, .csv and .npy; check the path."
+    raise absent(DataError("no such recording", where=path, remedy=remedy))
 
 
 def _override(

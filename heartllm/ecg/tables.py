@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.ecg.raw import RawSignal
-from heartllm.errors import DataError
+from heartllm.errors import DataError, absent
 from heartllm.untrusted import read_array
 
 _UNIT = re.compile(
@@ -78,7 +78,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError("no such file", where=path, remedy="Check the path.") from None
+        raise absent(DataError("no such file", where=path, remedy="Check the path.")) from None
     except UnicodeDecodeError:
         raise DataError("the file is not UTF-8 text", where=path, remedy="Save it as CSV in UTF-8.") from None
     except OSError as error:
@@ -169,7 +169,7 @@ def read_npy(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
     try:
         array = read_array(path)
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError("no such file", where=path, remedy="Check the path.") from None
+        raise absent(DataError("no such file", where=path, remedy="Check the path.")) from None
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         remedy = "Write it with numpy.save."

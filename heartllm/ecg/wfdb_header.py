@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from heartllm.errors import DataError
+from heartllm.errors import DataError, absent
 
 _FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -66,9 +66,8 @@ def read_header(path: Path) -> Header:
     try:
         text = path.read_bytes().decode("utf-8")
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError(
-            "no such header file", where=path, remedy="Check the path; a record needs its .hea file."
-        ) from None
+        remedy = "Check the path; a record needs its .hea file."
+        raise absent(DataError("no such header file", where=path, remedy=remedy)) from None
     except UnicodeDecodeError:
         raise DataError("the header is not text", where=path, remedy=_REMEDY) from None
     except OSError as error:

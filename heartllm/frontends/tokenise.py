@@ -24,6 +24,7 @@ from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.shards import Shard, open_part, whole_shards, write_text
+from heartllm.locks import locked
 from heartllm.untrusted import read_array
 
 Read = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]]
@@ -156,7 +157,16 @@ class StoreWriter:
 
         Raises:
             DataError: if no recording could be read.
+            UsageError: if another process is joining them.
         """
+        store = self.finished()
+        if store is None:
+            with locked(self.unfinished / ".lock", where=self.folder):  # it goes with `unfinished`
+                store = self.finished()
+                return self._join(paths) if store is None else store
+        return store
+
+    def _join(self, paths: Sequence[Path]) -> TokenStore:
         names: list[str] = []
         for path in paths:
             names += json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

@@ -183,7 +183,7 @@ def test_score_simple_rows_without_patients(
         (["run", "-M", "gold", "-t", "ptbxl_qa"], 2, "HEARTLLM_DATA"),
         (["run", "--modell", "gold"], 2, "modell"),
         (["run"], 2, "model"),
-        (["score", "none.jsonl", "-r", "none.jsonl"], 1, "no such file"),
+        (["score", "none.jsonl", "-r", "none.jsonl"], 2, "no such file"),
         (["score", "none.jsonl"], 2, "--references"),
         (["score", "none.jsonl", "-r", "a", "--metrics", "bleu"], 2, "Did you mean 'bleu."),
         (["score", "none.jsonl", "-r", "a", "--format", "xml"], 2, "csv, json or latex"),
@@ -215,7 +215,7 @@ def test_bad_usage_is_told_in_one_place(
     [
         ('{"id": "1"}', "line 1: the row has no reference"),
         ('{"id": "1", "answer": [1]}', "'answer' must be text or a list of texts"),
-        ('{"id": "1", "answer": "a"}\n{"id": "1", "answer": "a"}', "1 ids come twice: 1"),
+        ('{"id": "1", "answer": "a"}\n{"id": "1", "answer": "a"}', "1 id comes twice: 1"),
         ('{"id": "1", "answer": "a"}\n{"id": "2", "report": "a"}', "questions and reports in one file"),
         ('{"id": "1", "answer": "a", "question": 3}', "'question' must be text"),
         ('{"id": "1", "answer": "a", "kind": "poem"}', "'kind'"),

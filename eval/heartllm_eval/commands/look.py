@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,11 +15,14 @@ from heartllm_eval.options import DataRoot, Include, console
 if TYPE_CHECKING:
     from heartllm_eval.rendering import Table
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON, for other programs.")]
+
 
 def ls(
     include_path: Include = None,
     what: Annotated[str, typer.Argument(help="tasks, models, metrics, or snomed.")] = "tasks",
     data_root: DataRoot = None,
+    as_json: AsJson = False,
 ) -> None:
     """Lists the suites, model kinds or metrics, or what the other sites' SNOMED CT codes are taken for.
 
@@ -48,7 +52,11 @@ def ls(
     else:
         remedy = "Choose tasks, models, metrics or snomed."
         raise UsageError(f"nothing to list under {what!r}", where="ls", remedy=remedy)
-    table.show(console())
+    if as_json:
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        print(json.dumps(rows, ensure_ascii=False, indent=1))
+    else:
+        table.show(console())
 
 
 def _snomed(roots: Sequence[Path]) -> Table:
@@ -76,31 +84,30 @@ def _snomed(roots: Sequence[Path]) -> Table:
     )
 
 
-def doctor(data_root: DataRoot = None) -> None:
-    """Tells what is installed, which data is found, and what will not work without it."""
-    import importlib.util
+def doctor(
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tells what is installed, which data is found, and what to do where something is missing.
 
-    from heartllm_eval import provenance
-    from heartllm_eval.metrics.wordnet import available
+    Ends with 1 if something is missing without which nothing works; what only some need is a note.
+    """
+    from dataclasses import asdict
 
-    for name, version in provenance.versions().items():
-        print(f"{name:14} {version}")
-    lacking = [name for name in ("torch", "transformers", "wfdb") if importlib.util.find_spec(name) is None]
-    print(
-        "checkpoints   ",
-        f"no: {', '.join(lacking)} missing (pip install 'heartllm[model]')" if lacking else "can be evaluated",
-    )
-    print("WordNet       ", available())
-    folders = ("ptbxl", "ecgqa", "reports", "mimic", "synthetic-a", "synthetic-b", "other_sites")
-    for root in data_root or []:
-        print("data          ", root, "holds", ", ".join(n for n in folders if (root / n).is_dir()) or "no dataset")
-    if not data_root:
-        print("data           no --data_root and no HEARTLLM_DATA")
-    for key, value in provenance.hardware().items():
-        print(f"{key:14} {value}")
-    source = provenance.source()
-    changed = ", with changes that are not committed" if source.get("dirty") else ""
-    print("code          ", f"commit {source['commit']}{changed}" if source.get("commit") else "installed package")
+    from heartllm.plain import plain_line
+    from heartllm_eval.doctor import look
+
+    found = look(data_root or [])
+    if as_json:
+        print(json.dumps([asdict(part) for part in found], ensure_ascii=False, indent=1))
+    else:
+        width = max(len(part.name) for part in found)
+        for part in found:
+            print(f"{part.state:8} {part.name:{width}}  {plain_line(part.found)}")
+            if part.remedy:
+                print(f"{'':8} {'':{width}}  -> {part.remedy}")
+    if any(part.state == "missing" for part in found):
+        raise typer.Exit(1)
 
 
 def fetch_wordnet_command() -> None:

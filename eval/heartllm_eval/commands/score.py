@@ -59,6 +59,7 @@ def score(
     from heartllm_eval import files
     from heartllm_eval.metrics import check_metric
     from heartllm_eval.models.predictions import file_hash
+    from heartllm_eval.planning import left_as_it_was
     from heartllm_eval.references import read_references, task_name
     from heartllm_eval.scoring import Options
 
@@ -97,18 +98,19 @@ def score(
         sources, names = {}, names or about.pop("metrics")
     if names:
         about["primary"] = names[0]
-    record = files.score_predictions(
-        predictions,
-        requests,
-        name=name,
-        metrics=names,
-        missing=missing,
-        options=options,
-        sources=sources,
-        about=about,
-        output=output_path,
-        verbosity=verbosity,
-    )
+    with left_as_it_was(output_path):
+        record = files.score_predictions(
+            predictions,
+            requests,
+            name=name,
+            metrics=names,
+            missing=missing,
+            options=options,
+            sources=sources,
+            about=about,
+            output=output_path,
+            verbosity=verbosity,
+        )
     if output_path is not None:
         files.write(record, output_path)
         files.write_answers(output_path, name, requests, predictions)

@@ -48,7 +48,7 @@ class ECGCodes:
                 self._kept[key] = self._encode(*key)
             except DataError as error:
                 self._kept[key] = error
-                self.context.warn(f"recording {dataset}/{record_id} cannot be used: {error}")
+                self.context.warn(f"recording {dataset}/{record_id} cannot be used: {error.without_folder()}")
         found = self._kept[key]
         if isinstance(found, DataError):
             raise found

@@ -117,7 +117,7 @@ class HeartLLM:
         try:
             codes = None if self.ecg == "none" else together(self.codes, request, shown, task.reader)
         except DataError as error:
-            return str(error)
+            return error.without_folder()
         return module.ResponderItem(
             recording_key=f"{request.dataset}/{'+'.join(request.record_ids)}@{'+'.join(shown)}",
             codes=codes,

@@ -95,6 +95,11 @@ def listed(ids: Sequence[str], count: int | None = None) -> str:
     return ", ".join(ids[:LISTED]) + (f" and {more:,} more" if more else "")
 
 
+def come_twice(count: int) -> str:
+    """ "1 id comes twice", "12 ids come twice"."""
+    return "1 id comes twice" if count == 1 else f"{count:,} ids come twice"
+
+
 def read_predictions(path: Path, wanted: Collection[str]) -> PredictionFile:
     """Reads a predictions file and matches it by id; of rows that nobody asked for, ten ids and a count are kept.
 
@@ -119,13 +124,13 @@ def read_predictions(path: Path, wanted: Collection[str]) -> PredictionFile:
                 extra[key] = None
     if double:
         raise DataError(
-            f"{len(double):,} ids come twice: {listed(list(double))}", where=path, remedy="Keep one row for each id."
+            f"{come_twice(len(double))}: {listed(list(double))}", where=path, remedy="Keep one row for each id."
         )
     if not found and not extra_count:
         raise DataError("holds no predictions", where=path, remedy=FORMAT_HELP)
     if not found:
         raise DataError(
-            f"none of its {extra_count:,} ids was asked for"
+            ("its one id was not asked for" if extra_count == 1 else f"none of its {extra_count:,} ids was asked for")
             + (f" (it has {listed(list(extra), extra_count)})" if extra else ""),
             where=path,
             remedy="Use the ids of the references or of the run's requests.jsonl.",

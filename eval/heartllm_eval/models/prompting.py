@@ -222,8 +222,8 @@ def cache_file(context: Context, kind: str, dataset: str, record_id: str, reader
 
 def failed(context: Context, request: Request, error: DataError) -> str:
     """Tells of a recording that cannot be used; returns what its prediction's `error` is to be."""
-    context.warn(f"recording {request.dataset}/{'+'.join(request.record_ids)} cannot be used: {error}")
-    return str(error)
+    context.warn(f"recording {request.dataset}/{'+'.join(request.record_ids)} cannot be used: {error.without_folder()}")
+    return error.without_folder()
 
 
 def _title(index: int, count: int) -> str:

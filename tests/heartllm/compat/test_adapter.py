@@ -97,7 +97,7 @@ def test_a_run_in_compat(
         ("codec={best},llm={tuned},backbone={backbone},promts=x", 2, "Did you mean 'prompts'"),
         ("codec={best},llm={tuned},backbone={backbone},prompts=absent.toml", 2, "no such file"),
         ("codec={best},llm={tuned},backbone=absent", 2, "is no folder with a Hugging Face model"),
-        ("codec=absent.pt,llm={tuned},backbone={backbone}", 1, "no such file"),
+        ("codec=absent.pt,llm={tuned},backbone={backbone}", 2, "no such file"),
         ("codec={tuned},llm={tuned},backbone={backbone}", 1, 'is not {"model", "step"}'),
         ("codec={best},llm={best},backbone={backbone}", 1, "is no plain tensor"),
     ],

@@ -90,7 +90,7 @@ def test_a_plain_hugging_face_model(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--authors-codec", "absent.pt"), 1, "no such file"),
+        (("--authors-codec", "absent.pt"), 2, "no such file"),
         (("--authors-codec", "BEST", "--leads", "mimc"), 2, "unknown value 'mimc'"),
         (("--authors-codec", "BEST", "--base", "files"), 2, "unknown value 'files'"),
         (("--authors-codec", "BEST", "--authors-llm", "x.pth"), 2, "--authors-llm and --backbone together"),

@@ -98,7 +98,7 @@ def test_leakage_fails_where_a_test_recording_is_learnt_from(
     ("arguments", "code", "words"),
     [
         (["list"], 2, "HEARTLLM_DATA"),
-        (["list", "--data_root", "/no/such/folder"], 1, "does not exist"),
+        (["list", "--data_root", "/no/such/folder"], 2, "does not exist"),
         (["check", "ptblx", "--data_root", "."], 2, "Did you mean 'ptbxl'"),
         (["check", "ptbxl", "--data_root", "."], 1, "ptbxl"),
         (["synth", "c", "--out", "."], 2, "'c'"),

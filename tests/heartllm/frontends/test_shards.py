@@ -229,3 +229,20 @@ def test_damaged_blocks_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, "shard-1-of-2/plan.json: cannot be read")
     (block.parent / "plan.json").write_text(json.dumps([]))
     refused(tmp_path, "shard-1-of-2/plan.json: belongs to another")
+
+
+def test_two_merges_at_once(tmp_path: Path) -> None:
+    """The second is refused and touches nothing; once the first has ended, it finds the store there."""
+    from heartllm.locks import locked
+
+    encode(tmp_path, "1/2", "2/2")
+    own = writer(tmp_path)
+    blocks = own.shards()
+    with (
+        locked(own.unfinished / ".lock", where=tmp_path),
+        pytest.raises(UsageError, match="another run is writing there"),
+    ):
+        own.join(blocks)
+    assert all(block.with_suffix(".npy").exists() for block in blocks)
+    store = own.join(blocks)
+    assert own.join(blocks).manifest == store.manifest  # its blocks are gone by then

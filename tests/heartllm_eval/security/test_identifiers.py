@@ -132,3 +132,20 @@ def test_a_run_whose_tasks_lead_elsewhere(make: Make, tmp_path: Path, name: str,
     for use in (read_json, lambda run: frozen.freeze(run, tmp_path / "f"), lambda run: export([run], tmp_path / "e")):
         with pytest.raises(DataError, match="not a run record"):
             use(path.parent)
+
+
+def test_a_bad_recording_is_told_without_its_patients_folder(tmp_path: Path) -> None:
+    """MIMIC's folders are patients: p10000032/s40689238/40689238.hea."""
+    from heartllm_eval.models.base import Context
+    from heartllm_eval.models.prompting import failed
+    from heartllm_eval.requests import Workspace
+
+    said: list[str] = []
+    where = tmp_path / "files" / "p10000032" / "s40689238" / "40689238.hea"
+    request = replace(invented_requests("test")[0], dataset="mimic", record_ids=("40689238",))
+    for place in (where, f"{where}:3"):
+        error = DataError("the file is short", where=place, remedy="Fetch it again.")
+        kept = failed(Context(Workspace(), warn=said.append), request, error)
+        assert kept.startswith("40689238.hea")
+        assert kept.endswith("the file is short. Fetch it again.")
+        assert "p10000032" not in kept + "".join(said)
