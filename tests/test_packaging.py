@@ -78,7 +78,7 @@ def test_constraints_pin_the_base_install_inside_its_ranges(
 
 def test_constraints_pin_the_full_stack_inside_its_ranges(project: dict[str, Any], repository: Path) -> None:
     pinned = pins(repository / "constraints.txt", "3.11")
-    for requirement in requirements(project, "model", "figures", "smollm2", "dev"):
+    for requirement in requirements(project, "model", "figures", "smollm2", "dev", "docs"):
         assert requirement.specifier.contains(pinned[normal(requirement.name)]), requirement
 
 
@@ -117,17 +117,33 @@ def test_every_supported_python_has_a_tox_environment(project: dict[str, Any], r
 
 def test_citation_and_changelog_name_the_version(project: dict[str, Any], repository: Path) -> None:
     citation = (repository / "CITATION.cff").read_text()
-    assert re.search(rf"^version: {re.escape(project['version'])}$", citation, flags=re.MULTILINE)
+    assert re.search(rf"^version: {re.escape(heartllm.__version__)}$", citation, flags=re.MULTILINE)
     assert f"license: {project['license']}" in citation
     assert re.search(
-        rf"^## \[({re.escape(project['version'])}|Unreleased)\]",
+        rf"^## \[({re.escape(heartllm.__version__)}|Unreleased)\]",
         (repository / "CHANGELOG.md").read_text(),
         flags=re.MULTILINE,
     )
 
 
-def test_the_package_knows_its_version(project: dict[str, Any]) -> None:
-    assert heartllm.__version__ == project["version"]
+def test_the_version_stands_in_one_place(project: dict[str, Any], repository: Path) -> None:
+    """The wheel's version is read from `heartllm/__init__.py`."""
+    assert project["dynamic"] == ["version"]
+    assert "version" not in project
+    assert read_toml(repository / "pyproject.toml")["tool"]["hatch"]["version"] == {"path": "heartllm/__init__.py"}
+
+
+def test_continuous_integration_runs_every_tox_environment(repository: Path) -> None:
+    """.github/workflows/ci.yml names tox environments and nothing of its own; those of .ci/run are among them."""
+    workflow = (repository / ".github" / "workflows" / "ci.yml").read_text()
+    named = set(re.findall(r"^ +- environment: (\S+)$", workflow, flags=re.MULTILINE))
+    listed = re.search(r"env_list =\n((?:    .+\n)+)", (repository / "tox.ini").read_text())
+    assert listed
+    known = {name for name in listed[1].split() if not name.startswith("base-py")}
+    assert named == known | {f"base-py{python.replace('.', '')}" for python in PYTHONS}
+    in_ci_run = re.search(r"TOX_ENVIRONMENTS:-([^}]+)\}", (repository / ".ci" / "run").read_text())
+    assert in_ci_run
+    assert set(in_ci_run[1].split()) <= named
 
 
 def test_no_package_called_eval(repository: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import heartllm
 
 pytest.importorskip("hatchling", reason="building the wheel needs hatchling (the dev extra)")
 
@@ -15,18 +20,32 @@ pytest.importorskip("hatchling", reason="building the wheel needs hatchling (the
 PACKAGES = {"heartllm": "heartllm", "heartllm_eval": "eval/heartllm_eval"}
 
 
-@pytest.fixture(scope="module")
-def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def build(source: Path, kind: str, folder: Path) -> Path:
+    """Builds the "wheel" or "sdist" of a source tree into `folder`."""
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=repository,
+        [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)],
+        cwd=source,
+        env=dict(os.environ, SOURCE_DATE_EPOCH="1700000000"),
         check=True,
         capture_output=True,
         timeout=120,
     )
-    (built,) = folder.glob("*.whl")
+    (built,) = folder.iterdir()
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(repository, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked: other times of files and another folder than the checkout's."""
+    with tarfile.open(build(repository, "sdist", tmp_path_factory.mktemp("sdist"))) as archive:
+        archive.extractall(folder := tmp_path_factory.mktemp("unpacked"), filter="data")
+    (source,) = folder.iterdir()
+    return source
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +96,41 @@ def test_imports_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
         True,
         True,
     ]
+
+
+def test_metadata_has_the_version_of_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    assert f"\nVersion: {heartllm.__version__}\n" in metadata
+
+
+def test_builds_are_reproducible(wheel: Path, unpacked: Path, tmp_path: Path) -> None:
+    """From the source distribution, in another folder and with other file times, the wheel has the same bytes."""
+    for path in unpacked.rglob("*"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert build(unpacked, "wheel", tmp_path).read_bytes() == wheel.read_bytes()
+
+
+def test_source_distribution_installs(unpacked: Path, tmp_path: Path) -> None:
+    """pip installs it with the build tools at hand, and the command line of what is installed tells its version."""
+    if shutil.which("pip", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("no pip in this environment")
+    # tests/heartllm_eval holds scoring's tests: a source distribution can be tested.
+    assert (unpacked / "tests" / "conftest.py").is_file()
+    target = tmp_path / "site"
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(unpacked)], check=True, timeout=120)
+    code = "import heartllm_eval, heartllm; print(heartllm_eval.__file__); print(heartllm.__version__)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ, PYTHONPATH=str(target)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    place, version = run.stdout.split()
+    assert Path(place).is_relative_to(target)
+    assert version == heartllm.__version__
