@@ -163,8 +163,8 @@ def page(given: Inputs) -> str:
         "",
         "MIMIC-IV-ECG from end to end, **on paper**: made by `python -m heartllm.performance.capacity`, and not run.",
         f"{given.recordings:,} recordings and {given.questions:,} questions, {100 * given.evaluated_share:g} % of them",
-        f"kept for the test; {given.views} tokenisations of a training recording; {given.epochs} pass of forecasting and",
-        "of tuning, with LoRA.",
+        f"kept for the test; {given.views} tokenisations of a training recording; {given.epochs} pass of forecasting",
+        "and of tuning, with LoRA.",
         "Hours are those of what bounds a stage; the rest is taken to overlap with it.",
         "",
     ]
@@ -174,7 +174,7 @@ def page(given: Inputs) -> str:
         lines += [
             f"## {name}",
             "",
-            f"{shape.weights / 1e9:.2f} billion numbers, {memory:.1f} GB in bf16; an ECG keeps {cache:.0f} MB of cache.",
+            f"{shape.weights / 1e9:.2f} billion numbers, {memory:.1f} GB in bf16; an ECG caches {cache:.0f} MB.",
             "",
             "| GPUs | stage | operations | bytes moved | hours | bound by |",
             "| --- | --- | --- | --- | --- | --- |",
