@@ -78,7 +78,7 @@ def test_constraints_pin_the_base_install_inside_its_ranges(
 
 def test_constraints_pin_the_full_stack_inside_its_ranges(project: dict[str, Any], repository: Path) -> None:
     pinned = pins(repository / "constraints.txt", "3.11")
-    for requirement in requirements(project, "model", "figures", "smollm2", "dev", "docs"):
+    for requirement in requirements(project, "model", "figures", "smollm2", "dev", "docs", "browser"):
         assert requirement.specifier.contains(pinned[normal(requirement.name)]), requirement
 
 

@@ -10,6 +10,8 @@ import typer
 from heartllm.errors import DataError
 from heartllm_eval.options import Confidence, DataRoot, Resamples, Verbosity
 
+LARGE = 25_000_000  # bytes; more than 40,000 reports of random words by five systems
+
 EPILOG = """**Examples**
 
 `heartllm-eval view runs/mine` (writes runs/mine/view.html)
@@ -71,6 +73,8 @@ def view(
         raise DataError(
             f"cannot be written ({error.strerror})", where=f"--output {target}", remedy="Choose another place."
         ) from None
+    if len(content) > LARGE:
+        say.warn("a page this large opens slowly; leave out suites (--tasks), systems (RUN:SYSTEM) or ECGs")
     samples = sum(len(task.requests) for task in found.tasks)
     say.note(f"{target}: {samples:,} samples, {len(content) / 1e6:.1f} MB")
 

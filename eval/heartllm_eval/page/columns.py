@@ -124,7 +124,7 @@ def _answer(
     error, mine = prediction.error, scores.get(request.id)
     for name in () if ids else (request.id, *request.record_ids):
         error = error and error.replace(name, "…")  # errors of reading name the recording
-    values = [_rounded(mine.get(name)) for name in figures] if mine else []
+    values = [_rounded(mine.get(name), 1) for name in figures] if mine else []  # as they are shown: digits cost most
     found: list[Any] = [prediction.text, error, values, dict(prediction.option_scores or {})]
     while len(found) > 1 and not found[-1]:
         found.pop()
@@ -135,8 +135,8 @@ def _ecgs(request: Request, ecgs: Numbering) -> list[int]:
     return [ecgs((request.dataset, record)) for record in request.record_ids]
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def _rounded(value: float | None, digits: int = 2) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _status(prediction: Prediction | None) -> int:

@@ -40,7 +40,7 @@ async function confusionView(box) {
 function confusionCell(counts, row, column) {
   const n = counts.get(`${row},${column}`) || 0;
   const cell = el("td", { class: row === column ? "number hit" : "number miss" },
-    n === 0 ? el("span", { class: "zero" }, "0")
+    n === 0 ? el("span", { class: "zero" }, "·")
       : column === "rest" ? n.toLocaleString("en")
         : el("button", { type: "button", click: () => change({ ...pickFilters(), view: "samples", right: String(row), answer: String(column) }, { step: true }) }, n.toLocaleString("en")));
   cell.style.setProperty("--share", String(n / counts.get(`${row}`)));

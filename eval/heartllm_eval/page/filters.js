@@ -12,6 +12,8 @@ function choice(name, label, options) {
   return el("label", { class: "filter" }, el("span", {}, label), box);
 }
 
+let allFilters = false; // on a narrow screen, whether more than the search is shown
+
 function filterForm(index, full) {
   const task = currentTask();
   const second = otherSystem() >= 0;
@@ -19,7 +21,7 @@ function filterForm(index, full) {
   const label = (name) => (task.binary ? LABELS[name] : REPORT_LABELS[name] || LABELS[name]);
   const systems = task.systems.map((name, number) => [number ? name : "", name]);
   const people = [...new Set(index.patient)].filter(Boolean).length;
-  return el("form", { class: "filters", submit: (event) => event.preventDefault(), "aria-label": "Filters" },
+  return el("form", { class: allFilters ? "filters all" : "filters", submit: (event) => event.preventDefault(), "aria-label": "Filters" },
     META.tasks.length > 1 && choice("task", "suite", META.tasks.map((part) => [part.name, part.title])),
     choice("a", full ? "system (A)" : "system", systems),
     full && task.systems.length > 1 && choice("b", "compared with (B)", [["", "nothing"], ...task.systems.map((name) => [name, name])]),
@@ -32,6 +34,10 @@ function filterForm(index, full) {
       el("input", { id: "filter-q", type: "search", value: state.q, placeholder: "question, answer, reference", autocomplete: "off", input: slowly((event) => change({ q: event.target.value })) })),
     full && Object.keys(META.ecgs).length > 0 && el("label", { class: "filter tick" },
       el("input", { type: "checkbox", id: "filter-ecg", checked: state.ecg === "1", change: (event) => change({ ecg: event.target.checked ? "1" : "" }) }), el("span", {}, "with ECG only")),
+    full && el("button", { type: "button", class: "more", "aria-expanded": String(allFilters), click: (event) => {
+      allFilters = event.currentTarget.closest("form").classList.toggle("all");
+      event.currentTarget.setAttribute("aria-expanded", String(allFilters));
+    } }, "Filters"),
     full && el("button", { type: "button", class: "clear", click: () => change(Object.fromEntries(FILTERS.map((name) => [name, DEFAULTS[name]]))) }, "Clear"));
 }
 

@@ -50,18 +50,21 @@ class SampleList {
     const texts = textsOf(this.task.name, sample);
     if (!texts) loadTexts(this.task.name, sample).then(() => this.later());
     const system = systemNumber(state.a);
-    const answer = texts && texts.a[system];
+    const others = otherSystem() >= 0 ? [system, otherSystem()] : [system];
+    const said = texts && others.map((number) => (others.length > 1 ? `${"AB"[others.indexOf(number)]}: ` : "") + saidBy(texts.a[number])).join("   ");
     const row = el("div", {
       class: "row", role: "option", id: `row-${sample}`, "aria-selected": String(Number(state.n) === sample + 1),
       "aria-setsize": this.shown.length, "aria-posinset": at + 1, click: () => this.open(sample),
     },
     el("span", { class: "marks" }, mark(this.task, this.index, system, sample), otherSystem() >= 0 && mark(this.task, this.index, otherSystem(), sample)),
     el("span", { class: "line" }, el("b", {}, String(sample + 1)), " ", texts ? visible(texts.q || texts.r[0] || "") : "…"),
-    el("span", { class: "line faint" }, texts ? (answer ? visible(answer[1] ? `(${answer[1]})` : answer[0] || "(empty answer)") : "(no answer yet)") : ""));
+    el("span", { class: "line faint" }, texts ? visible(said) : ""));
     row.style.top = `${at * ROW}px`;
     return row;
   }
 }
+
+const saidBy = (answer) => (!answer ? "(no answer yet)" : answer[1] ? `(${answer[1]})` : answer[0] || "(empty answer)");
 
 const SIGNS = { right: "✓", wrong: "✗", failed: "!", "": "·" };
 

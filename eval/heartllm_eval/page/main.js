@@ -90,4 +90,4 @@ document.querySelector(".skip").addEventListener("click", (event) => { event.pre
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
 showTheme();
 readAddress();
-render({}).then(() => { document.documentElement.dataset.ready = "yes"; });
+render({}).then(() => { document.documentElement.dataset.ready = String(Math.round(performance.now())); }); // ms since it was opened
