@@ -58,6 +58,9 @@ def parts(accumulate: int, batch: int, where: str) -> list[Part]:
     """
     here = world()
     count = -(-max(1, accumulate) // here.size) * here.size
+    if count > 1 and batch == 1:
+        remedy = "Start one process, and write accumulate = 1."
+        raise UsageError("compares all items of a batch, and cannot be trained in parts", where=where, remedy=remedy)
     if count > max(1, batch):
         raise UsageError(
             f"a batch of {batch} cannot be cut into {count} parts ({here.size} processes, accumulate = {accumulate})",
@@ -89,6 +92,9 @@ def joined(device: str) -> Iterator[str]:
     if here.size == 1:
         yield device
         return
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        remedy = "Give accelerate a configuration of MULTI_GPU, as docs/accelerate/one-machine.yaml."
+        raise UsageError("FSDP is not supported", where="accelerate launch", remedy=remedy)
     own = _own_device(device, here)
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         remedy = "Start with accelerate launch or torchrun, or set MASTER_ADDR and MASTER_PORT."
