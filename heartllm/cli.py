@@ -101,10 +101,13 @@ def tokenizer(
     """
     from heartllm.pipeline import find_dataset, tokenizer_stage
     from heartllm.recipe import load_recipe
+    from heartllm.training.processes import joined, say
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    where = _device(device)
-    tokenizer_stage(load_recipe(recipe), opened, out, text=text, device=where, max_bad_share=max_bad_share)
+    how = load_recipe(recipe)
+    with joined(device) as own:
+        where = _device(own)
+        tokenizer_stage(how, opened, out, text=text, device=where, say=say, max_bad_share=max_bad_share)
 
 
 @app.command()
@@ -159,9 +162,13 @@ def pretrain(
     """
     from heartllm.pipeline import find_dataset, language_stage
     from heartllm.recipe import load_recipe
+    from heartllm.training.processes import joined, say
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    language_stage("forecasting", load_recipe(recipe), codec, tokens, opened, out, text=text, device=_device(device))
+    how = load_recipe(recipe)
+    with joined(device) as own:
+        where = _device(own)
+        language_stage("forecasting", how, codec, tokens, opened, out, text=text, device=where, say=say)
 
 
 @app.command()
@@ -184,10 +191,13 @@ def tune(
     """
     from heartllm.pipeline import find_dataset, language_stage
     from heartllm.recipe import load_recipe
+    from heartllm.training.processes import joined, say
 
     opened = [find_dataset(name, data_root or []) for name in dataset]
-    where = _device(device)
-    language_stage("tuning", load_recipe(recipe), start, tokens, opened, out, text=text, blind=blind, device=where)
+    how = load_recipe(recipe)
+    with joined(device) as own:
+        where = _device(own)
+        language_stage("tuning", how, start, tokens, opened, out, text=text, blind=blind, device=where, say=say)
 
 
 @app.command()

@@ -48,7 +48,8 @@ from heartllm.language.model import ECGLanguageModel, choose_trained
 from heartllm.language.vocabulary import load_text_tokenizer
 from heartllm.recipe import Recipe
 from heartllm.training.language import train_language
-from heartllm.training.tokenizer import Waveforms, cache_waveforms
+from heartllm.training.processes import first, from_first, leads
+from heartllm.training.tokenizer import Waveforms, cache_waveforms, open_waveforms
 from heartllm.workshop import Workshop
 
 Say = Callable[[str], object]
@@ -97,17 +98,18 @@ def tokenizer_stage(
     def read(split: str, chosen: Sequence[Dataset]) -> Waveforms:
         entries = [(dataset, dataset.entries(split)) for dataset in chosen]
         count = sum(len(part) for _, part in entries)
-        reports[split] = []
+        told: list[str | None] = []
 
         def recordings() -> Iterator[Recording]:
             for dataset, part in entries:
                 for entry, recording in read_all(dataset, part, max_bad_share=max_bad_share, nan_policy="interpolate"):
-                    reports[split].append(entry.report)
+                    told.append(entry.report)
                     yield recording
 
-        waveforms = cache_waveforms(recordings(), count, cache / f"{split}.npy")
-        say(f"{split}: {len(waveforms)} recordings, {count - len(waveforms)} left out")
-        return waveforms
+        path = cache / f"{split}.npy"
+        rows, reports[split] = from_first(lambda: (len(cache_waveforms(recordings(), count, path)), told))
+        say(f"{split}: {rows} recordings, {count - rows} left out")
+        return open_waveforms(path)[:rows]
 
     train, valid = read("train", datasets), read("valid", datasets[:1])
     front, log = how.train(
@@ -115,6 +117,8 @@ def tokenizer_stage(
     )
     if log:
         say(f"{front.kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()))
+    if not leads():
+        return
     save_frontend(front, out)
     (out / "training").mkdir(exist_ok=True)
     lines = "".join(json.dumps(line) + "\n" for line in log)
@@ -279,11 +283,14 @@ def language_stage(
         features=recipe.questions.features,
         data=shop.data_hashes(),
     )
-    train, valid = shop.examples(model, out / "examples")
+    with first():
+        train, valid = shop.examples(model, out / "examples")
     counts = f"{len(train)} ECGs, {len(train.pairs)} questions and reports, {len(train.names)} findings"
     say(f"{stage}: {counts}; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters train")
     mark = fingerprint([codec_hash, dumps(config), verify(start), *([verify(text)] if text is not None else [])])
     log = train_language(model, settings, train, valid, out / "run", title=stage, mark=mark)
+    if not leads():
+        return
     logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
     save_language(out, model, config, {**logs, stage: log})
     save_frontend(front, out)

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from heartllm.errors import DataError
+from heartllm.launched import World
 from heartllm_eval import processes
 from heartllm_eval.cache import AnswerCache
 from heartllm_eval.metrics.base import Metric
 from heartllm_eval.models import base
 from heartllm_eval.planning import System
-from heartllm_eval.processes import World
 from heartllm_eval.progress import Progress
 from heartllm_eval.samples import SampleLog, answered, merge, shard_size
 from heartllm_eval.schema import Prediction, Request, Sample, well_formed

@@ -11,7 +11,7 @@ from typing import Any
 
 from heartllm import config
 from heartllm.errors import DataError, UsageError
-from heartllm_eval.processes import World
+from heartllm.launched import World
 from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
 from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
 from heartllm_eval.scoring import Options

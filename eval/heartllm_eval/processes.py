@@ -4,8 +4,8 @@ Every process plans the same run. Process 0 owns run.json; each answers the grou
 number is its own modulo the count, into a file of its own (`samples.jsonl`, `samples.1.jsonl`, ...), and process 0
 merges them in the order of the plan once all are answered. A run is therefore continued by any count of processes.
 
-`--num_processes N` starts them here; `torchrun` and `accelerate launch` start them elsewhere and say so in RANK and
-WORLD_SIZE, `mpirun` (also where accelerate calls it) in names of its own.
+`--num_processes N` starts them here; `torchrun`, `accelerate launch` and `mpirun` start them elsewhere, see
+`heartllm.launched`.
 """
 
 from __future__ import annotations
@@ -17,43 +17,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from heartllm import locks
 from heartllm.errors import DataError, HeartLLMError, UsageError
+from heartllm.launched import World
 from heartllm_eval.schema import Request
 
 LAUNCHED = "HEARTLLM_EVAL_LAUNCHER"  # process id of the launcher, in the environment of what it started
 PROGRAM = ("-m", "heartllm_eval")
-# Where launchers say how many processes there are, this one's number, and its number on this machine.
-LAUNCHERS = (
-    ("WORLD_SIZE", "RANK", "LOCAL_RANK"),  # torchrun, accelerate, and those started here
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"),
-    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK"),
-)
 POLL = 0.1  # seconds
 LOCK_WAIT = 5.0  # seconds: what a killed launcher's processes may take to notice
 END_WAIT = 10.0
-
-
-@dataclass(frozen=True)
-class World:
-    """This process among those of a run: its number, how many there are, its number on this machine."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether it owns the record, merges and scores."""
-        return self.rank == 0
 
 
 class ProcessFailed(HeartLLMError):
@@ -62,35 +41,6 @@ class ProcessFailed(HeartLLMError):
     def __init__(self, what: str, code: int, where: Path) -> None:
         super().__init__(what, where=where, remedy="Its own message is above; the same command continues the run.")
         self.exit_code = code
-
-
-def world_from_environment(environment: Mapping[str, str] = os.environ) -> World:
-    """What the launcher says; a single process where there is none.
-
-    Raises:
-        UsageError: if RANK and WORLD_SIZE, or what stands in their place, do not fit each other.
-    """
-    names = next((names for names in LAUNCHERS if names[0] in environment), LAUNCHERS[0])
-    try:
-        size = int(environment.get(names[0], "1"))
-        rank = int(environment.get(names[1], "0"))
-        local = int(environment.get(names[2], str(rank)))
-    except ValueError:
-        size, rank, local = 0, 0, 0
-    if not 0 <= rank < size:
-        raise UsageError(
-            f"{names[1]}={environment.get(names[1])} and {names[0]}={environment.get(names[0])} do not fit",
-            where="environment",
-            remedy="Unset both, or start with torchrun, accelerate launch or --num_processes.",
-        )
-    return World(rank, size, local)
-
-
-def left_alone(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether `accelerate launch --cpu --num_processes N` started this process: of the N it starts one, unless it is
-    given an MPI hostfile."""
-    several = environment.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in environment
-    return several and not any(names[0] in environment for names in LAUNCHERS)
 
 
 def share(requests: Sequence[Request], world: World) -> list[Request]:

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from heartllm.config import dumps
 from heartllm.errors import DataError, UsageError
 from heartllm.frontends.clip import Clip, ClipConfig
-from heartllm.training.loop import LoopConfig, fit
+from heartllm.training.loop import LoopConfig, fit, settings_of
+from heartllm.training.processes import Part
 from heartllm.training.tokenizer import Waveforms, lead_deviations, millivolts
 
 if TYPE_CHECKING:
@@ -152,18 +153,18 @@ def train_clip(
     front_end.text_spread.copy_(pairs.features.std(0, correction=0).clamp_min(1e-3))
     model = Alignment(front_end)
 
-    def loss(step: int) -> Mapping[str, Tensor]:
+    def loss(trained: nn.Module, step: int, part: Part) -> Mapping[str, Tensor]:
         picks = np.random.default_rng((loop.seed, step)).choice(
             len(pairs.rows), min(batch, len(pairs.rows)), replace=False
         )
         texts = pairs.texts[picks]
-        return model(pairs.signal(picks), pairs.features[texts], texts)
+        return trained(pairs.signal(picks), pairs.features[texts], texts)
 
     def evaluate() -> Mapping[str, float]:
         assert held is not None
         return retrieval_figures(front_end, held)
 
-    inputs = f"{dumps(config)}{dumps(loop)}{batch}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}"
+    inputs = f"{dumps(config)}{settings_of(loop)}{batch}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}"
     digest = hashlib.sha256(inputs.encode())
     digest.update(pairs.rows.tobytes())
     digest.update(pairs.features.numpy().tobytes())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heartllm.config import dumps
 from heartllm.errors import UsageError
 from heartllm.language.model import ECGLanguageModel
 from heartllm.language.packing import IGNORED, Packed, collate, pack
@@ -24,8 +24,10 @@ from heartllm.language.prompts import prompt_ids
 from heartllm.language.vocabulary import Vocabulary
 from heartllm.training.compiling import compiled_layers
 from heartllm.training.examples import EXACT, Drawing, Examples, at, draw_sequence
-from heartllm.training.loop import LoopConfig, fit
-from heartllm.training.objective import Asking, Heads, Weights, language_losses
+from heartllm.training.loop import LoopConfig, fit, settings_of
+from heartllm.training.memory import recomputed_layers
+from heartllm.training.objective import Asking, Heads, Objective, Weights, counted
+from heartllm.training.processes import Part
 from heartllm.training.reading import wordings
 
 AUTHORS_WINDOWS = (
@@ -52,6 +54,8 @@ class LanguageRecipe:
         layers_above: layers between reading supervision and the output, see `heartllm.training.objective.Heads`.
         compile: the decoder layers, see `heartllm.training.compiling`: about a quarter less time a step for half a
             minute at the start. Results differ in the last digits.
+        checkpointing: compute the decoder layers twice and keep their inputs alone, see `heartllm.training.memory`:
+            less memory, about a third more time, the same result.
     """
 
     loop: LoopConfig
@@ -64,6 +68,7 @@ class LanguageRecipe:
     asked: int = 64
     layers_above: int = 1
     compile: bool = False
+    checkpointing: bool = False
 
     def on(self, device: str | None) -> LanguageRecipe:
         """The same on another device; as it is for None."""
@@ -87,6 +92,26 @@ def keep_windows(sequence: Packed, rng: np.random.Generator) -> Packed:
         forecast=forecast,
         ecg=sequence.ecg[cut],
     )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch: its packed sequences, their findings (B, F) int8, and the questions to match, which all rows share."""
+
+    sequences: list[Packed]
+    findings: Tensor
+    asking: Asking | None
+
+    def of(self, part: Part) -> Drawn:
+        """The rows of a part."""
+        rows = part.of(len(self.sequences))
+        return Drawn(self.sequences[rows], self.findings[rows], self.asking)
+
+    def shares(self, part: Part) -> dict[str, float]:
+        """How much of what each term counts lies in a part."""
+        mine = self.of(part)
+        whole, own = (counted(one.sequences, one.findings, one.asking) for one in (self, mine))
+        return {name: own[name] / max(1, whole[name]) for name in whole}
 
 
 class Asker:
@@ -148,24 +173,30 @@ def train_language(
     torch.manual_seed(recipe.loop.seed)
     heads = None if recipe.drawing.blind else Heads(hidden, len(train.names), recipe.weights, recipe.layers_above)
     asker = Asker(train.names, train.vocabulary) if heads is not None and recipe.weights.matching else None
-    both = nn.ModuleDict({"language": model} | ({"heads": heads} if heads is not None else {}))
+    both = Objective(model, heads, recipe.weights, recipe.precision)
 
-    def losses(examples: Examples, rows: Sequence[int], how: Drawing, rng: np.random.Generator) -> Mapping[str, Tensor]:
+    def draw(examples: Examples, rows: Sequence[int], how: Drawing, rng: np.random.Generator) -> Drawn:
         drawn = [examples.row(row) for row in rows]
         sequences = [draw_sequence(row, examples.vocabulary, model.levels, how, rng) for row in drawn]
         if recipe.windows == "authors":
             sequences = [keep_windows(sequence, rng) for sequence in sequences]
         findings = torch.from_numpy(np.stack([row.findings for row in drawn]))
-        batch = collate(sequences, examples.vocabulary.pad)
-        asking = asker.draw(recipe.asked, rng) if asker is not None else None
-        with torch.autocast(model.rows.special.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            found = language_losses(model, heads, batch, findings, recipe.weights, asking)
-        # Into the log, so that budgets of systems can be compared.
-        return {**found, "positions": torch.tensor(float(sum(len(sequence.ids) for sequence in sequences)))}
+        return Drawn(sequences, findings, asker.draw(recipe.asked, rng) if asker is not None else None)
 
-    def loss(step: int) -> Mapping[str, Tensor]:
+    @lru_cache(maxsize=1)
+    def drawn_at(step: int) -> Drawn:
         rows = [at(step * recipe.batch + i, len(train), recipe.loop.seed) for i in range(recipe.batch)]
-        return losses(train, rows, recipe.drawing, np.random.default_rng((recipe.loop.seed, step)))
+        return draw(train, rows, recipe.drawing, np.random.default_rng((recipe.loop.seed, step)))
+
+    def losses(trained: nn.Module, drawn: Drawn, part: Part) -> Mapping[str, Tensor]:
+        shares = None if part.count == 1 else drawn.shares(part)
+        drawn = drawn.of(part)
+        found = trained(collate(drawn.sequences, train.vocabulary.pad), drawn.findings, drawn.asking, shares)
+        # Into the log, so that budgets of systems can be compared.
+        return {**found, "positions": torch.tensor(float(sum(len(sequence.ids) for sequence in drawn.sequences)))}
+
+    def loss(trained: nn.Module, step: int, part: Part) -> Mapping[str, Tensor]:
+        return losses(trained, drawn_at(step), part)
 
     def evaluate() -> Mapping[str, float]:
         how = replace(
@@ -174,18 +205,22 @@ def train_language(
         rng, sums, count = np.random.default_rng(1), dict[str, float](), 0
         for first in range(0, min(recipe.valid_ecgs, len(valid)), recipe.batch):
             rows = range(first, min(first + recipe.batch, recipe.valid_ecgs, len(valid)))
-            for name, value in losses(valid, rows, how, rng).items():
+            for name, value in losses(both, draw(valid, rows, how, rng), Part()).items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
             count += len(rows)
         return {name: value / count for name, value in sums.items()}
 
-    with compiled_layers(model, recipe.loop.device) if recipe.compile else nullcontext():
+    with (
+        compiled_layers(model, recipe.loop.device) if recipe.compile else nullcontext(),
+        recomputed_layers(model) if recipe.checkpointing else nullcontext(),
+    ):
         return fit(
             both,
             loss=loss,
             config=recipe.loop,
             folder=folder,
+            batch=recipe.batch,
             evaluate=evaluate,
-            fingerprint=f"{mark}\n{dumps(recipe)}",
+            fingerprint=f"{mark}\n{settings_of(recipe)}",
             title=title,
         )

@@ -2,7 +2,8 @@
 
 The batch of a step is a function of (seed, step) alone, so a run that is stopped and started again takes up the same
 sequence: nothing of a data loader needs saving. State goes to disk by temporary file and rename, every few minutes and
-on Ctrl-C.
+on Ctrl-C. A batch may be computed in parts, by one process or by several (`heartllm.training.processes`); process 0
+writes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from heartllm.config import dumps, to_dict
 from heartllm.errors import CheckpointError, DataError
+from heartllm.training.memory import out_of_memory, too_large
+from heartllm.training.processes import Part, any_of, from_first, last_of, leads, parts, replicated, total, wait, world
 from heartllm.untrusted import read_object
+
+Loss = Callable[[nn.Module, int, Part], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class LoopConfig:
         seed: of everything drawn.
         threads: CPU threads.
         device: where to train, "cuda" for one; the CPU where None. `heartllm ... --device` sets it.
+        accumulate: parts in which a step's batch is computed, over all processes: less memory, the same result. It is
+            raised to a multiple of the number of processes.
     """
 
     steps: int
@@ -56,6 +64,21 @@ class LoopConfig:
     seed: int = 0
     threads: int = 1
     device: str | None = None
+    accumulate: int = 1
+
+
+def settings_of(recipe: Any) -> str:
+    """The TOML text of a recipe as far as results depend on it, for fingerprints: an unfinished run may go on in other
+    parts."""
+
+    def kept(values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: kept(value) if isinstance(value, dict) else value
+            for name, value in values.items()
+            if name not in ("accumulate", "checkpointing")
+        }
+
+    return dumps(kept(to_dict(recipe)))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -93,8 +116,12 @@ class _Run:
     `state.pt` holds plain containers and tensors only, so that it loads with `weights_only`.
     """
 
-    def __init__(self, model: nn.Module, config: LoopConfig, folder: Path, fingerprint: str) -> None:
+    def __init__(
+        self, model: nn.Module, config: LoopConfig, folder: Path, fingerprint: str, batch: int, title: str
+    ) -> None:
         self.model, self.config, self.fingerprint = model, config, fingerprint
+        self.batch, self.title = batch, title
+        self.parts = parts(config.accumulate, batch, title)
         self.state_path, self.log_path = folder / "state.pt", folder / "log.jsonl"
         self.optimiser = torch.optim.AdamW(
             _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
@@ -104,13 +131,21 @@ class _Run:
         self.running: dict[str, float] = {}
         self.log: list[dict[str, Any]] = []
         self.settled = True  # false while an optimiser step has changed some weights and not yet all
-        self.trained = {name for name, p in model.named_parameters() if p.requires_grad} | {
+        self.kept = {name for name, p in model.named_parameters() if p.requires_grad} | {
             name for name, _ in model.named_buffers()
         }
         self.seconds, self.start = 0.0, time.perf_counter()
         if self.state_path.exists():
             self._load()
         self._reopen_log()
+        step = from_first(lambda: self.step)
+        if any(any_of(self.step != step)):
+            raise CheckpointError(
+                "the processes see different states",
+                where=folder,
+                remedy="Give a folder that all machines see, the same one.",
+            )
+        self.trained = replicated(model)
 
     def _load(self) -> None:
         state = read_object(self.state_path, mmap=False)
@@ -135,7 +170,8 @@ class _Run:
             entries = [json.loads(line) for line in lines if line.endswith("}")]
             self.log = [entry for entry in entries if entry["step"] <= self.step]
             text = "".join(json.dumps(entry) + "\n" for entry in self.log)
-            write_atomically(self.log_path, lambda path: path.write_text(text, encoding="utf-8"))
+            if leads():
+                write_atomically(self.log_path, lambda path: path.write_text(text, encoding="utf-8"))
 
     def elapsed(self) -> float:
         """Seconds of work, over all starts."""
@@ -143,10 +179,12 @@ class _Run:
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of what trains, and of the buffers."""
-        return {name: v.detach().clone() for name, v in self.model.state_dict().items() if name in self.trained}
+        return {name: v.detach().clone() for name, v in self.model.state_dict().items() if name in self.kept}
 
     def save(self) -> None:
-        """Writes `state.pt`."""
+        """Writes `state.pt`, in process 0."""
+        if not leads():
+            return
         state = {
             "fingerprint": self.fingerprint,
             "model": self.weights(),
@@ -161,28 +199,45 @@ class _Run:
         }
         write_atomically(self.state_path, lambda path: torch.save(state, path))
 
-    def advance(self, loss: Callable[[int], Mapping[str, Tensor]]) -> None:
+    def advance(self, loss: Loss) -> None:
         """One optimiser step."""
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.step, self.config)
-        losses = loss(self.step)
-        if not math.isfinite(float(losses["loss"].detach())):
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = self._backward(loss)
+        if not math.isfinite(losses["loss"]):
             raise DataError(
                 f"the loss is not finite at step {self.step}",
                 where=self.state_path.parent,
                 remedy="Lower the learning rate, or look for NaN in the data.",
             )
-        self.optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
         nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self.config.clip)
         self.settled = False
         self.optimiser.step()
         self.step += 1
         self.settled = True
-        for name, value in losses.items():
-            now = float(value.detach())
+        for name, now in losses.items():
             self.running[name] = 0.98 * self.running.get(name, now) + 0.02 * now
+
+    def _backward(self, loss: Loss) -> dict[str, float]:
+        """Leaves the gradients of the step's batch in the parameters; returns its losses."""
+        sums: dict[str, float] = {}
+        size = world().size
+        try:
+            for part in self.parts:
+                part.seed(self.config.seed, self.step)
+                with last_of(self.trained, part, self.parts):
+                    losses = loss(self.trained, self.step, part)
+                    # DDP takes the mean over processes, and parts are to be summed.
+                    (losses["loss"] * size if size > 1 else losses["loss"]).backward()
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value.detach())
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise too_large(self.batch, self.parts[0].count, f"{self.title}, step {self.step}") from None
+        return total(sums)
 
     def due(self) -> bool:
         """Whether this step's line is to be written and is not there yet."""
@@ -198,13 +253,16 @@ class _Run:
         if evaluate is not None:
             self.model.eval()
             with torch.no_grad():
-                figures = evaluate()
+                found = evaluate()
+            figures = from_first(lambda: dict(found))  # for all to stop early, or none
             entry |= {f"valid_{name}": round(float(value), 5) for name, value in figures.items()}
             value = float(figures[monitor])
             self.best, self.bad = (value, 0) if value < self.best else (self.best, self.bad + 1)
             if self.bad == 0 and self.config.patience:
                 self.best_weights = self.weights()
         self.log.append(entry)
+        if not leads():
+            return
         with self.log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
@@ -223,7 +281,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
     def note(number: int, frame: object) -> None:
         nonlocal pressed
-        if pressed:
+        if pressed and world().size == 1:  # launchers pass a terminal's Ctrl-C on, so that it comes twice
             raise KeyboardInterrupt
         pressed = True
 
@@ -243,9 +301,10 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 def fit(
     model: nn.Module,
     *,
-    loss: Callable[[int], Mapping[str, Tensor]],
+    loss: Loss,
     config: LoopConfig,
     folder: Path,
+    batch: int = 1,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     monitor: str = "loss",
     fingerprint: str = "",
@@ -254,7 +313,9 @@ def fit(
     """Trains `model` in place, on `config.device`, and returns the log, one dictionary a line of `folder/log.jsonl`.
 
     Args:
-        loss: step -> named losses; the one called "loss" is minimised.
+        loss: (model, step, part of the step's batch) -> named losses, whose sums over parts are those of the batch; the
+            one called "loss" is minimised. It calls the model that it is given, which may exchange gradients.
+        batch: rows of a batch, where its loss can be had in parts; 1 where it cannot.
         evaluate: -> named figures; `monitor` names the one that early stopping minimises. The best weights are kept
             when patience is set.
         fingerprint: of everything the run depends on; an interrupted run continues only under the same one.
@@ -262,12 +323,14 @@ def fit(
     Raises:
         CheckpointError: if `folder` holds the state of a different run.
         DataError: if the loss is no longer finite; the last saved state stays.
+        HeartLLMError: if memory does not suffice, with what to set.
+        UsageError: for more parts than rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     if config.device:
         model.to(config.device)
-    run = _Run(model, config, folder, fingerprint)
+    run = _Run(model, config, folder, fingerprint, batch, title)
     saved = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
@@ -276,18 +339,19 @@ def fit(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not os.isatty(2))
+    bar = Progress(*columns, console=Console(stderr=True), disable=not (os.isatty(2) and leads()))
     with bar as progress, deferred_interrupt() as interrupted:
         task = progress.add_task(title, total=config.steps, completed=run.step)
         try:
             while True:
                 if run.due():
                     run.report(evaluate, monitor)
-                if interrupted():
+                stop, save = any_of(interrupted(), leads() and time.perf_counter() - saved > config.save_seconds)
+                if stop:
                     raise KeyboardInterrupt
                 if run.finished():
                     break
-                if time.perf_counter() - saved > config.save_seconds:
+                if save:
                     run.save()
                     saved = time.perf_counter()
                 run.advance(loss)
@@ -301,5 +365,7 @@ def fit(
     model.eval()
     if config.device:
         model.cpu()
-    run.state_path.unlink(missing_ok=True)
+    wait()
+    if leads():
+        run.state_path.unlink(missing_ok=True)
     return run.log

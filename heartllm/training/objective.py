@@ -9,14 +9,15 @@ continuous front-end, which has none), over labelled findings, and over question
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from heartllm.language.model import ECGLanguageModel
-from heartllm.language.packing import IGNORED, Batch
-from heartllm.training.reading import MatchingHead, ReadingHead, read_positions
+from heartllm.language.packing import IGNORED, Batch, Packed
+from heartllm.training.reading import UNLABELLED, MatchingHead, ReadingHead, read_positions
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def language_losses(
     findings: Tensor,
     weights: Weights,
     asking: Asking | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """The weighted loss under "loss", and each term that has a weight.
 
@@ -90,6 +92,7 @@ def language_losses(
         batch: packed sequences.
         findings: (B, F) int8 reading targets.
         asking: the questions to match, where the weights ask for it.
+        shares: of each term, where the sequences are part of a batch: the share that they have in what it counts.
     """
     table = model.table()
     batch, findings = batch.to(table.device), findings.to(table.device)
@@ -111,5 +114,41 @@ def language_losses(
             questions = question_states(model, asking.prompts, table, heads.above)
             targets = findings[:, asking.findings.to(findings.device)]
             terms["matching"] = weights.matching * heads.matching(states, positions, questions, targets)
+    if shares is not None:
+        terms = {name: shares[name] * value for name, value in terms.items()}
     total = torch.stack(list(terms.values())).sum()
     return {"loss": total, **{name: value.detach() for name, value in terms.items()}}
+
+
+def counted(sequences: Sequence[Packed], findings: Tensor, asking: Asking | None) -> dict[str, int]:
+    """Over how many things each term is a mean."""
+    read = torch.tensor([int(read_positions(torch.from_numpy(one.ecg)[None]).sum()) for one in sequences])
+    asked = findings[:, :0] if asking is None else findings[:, asking.findings]
+    return {
+        "answer": sum(int((one.labels != IGNORED).sum()) for one in sequences),
+        "forecast": sum(int((one.forecast != IGNORED).sum()) for one in sequences),
+        "reading": int((read * (findings != UNLABELLED).sum(1)).sum()),
+        "matching": int((read * (asked != UNLABELLED).sum(1)).sum()),
+    }
+
+
+class Objective(nn.Module):
+    """What a language stage trains, its loss as one call: that is what several processes exchange gradients of."""
+
+    def __init__(
+        self, language: ECGLanguageModel, heads: Heads | None, weights: Weights, precision: str = "float32"
+    ) -> None:
+        super().__init__()
+        self.language = language
+        if heads is not None:
+            self.heads = heads
+        self.weights, self.precision = weights, precision
+
+    def forward(
+        self, batch: Batch, findings: Tensor, asking: Asking | None, shares: Mapping[str, float] | None
+    ) -> dict[str, Tensor]:
+        """See `language_losses`."""
+        kind = self.language.rows.special.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            heads = getattr(self, "heads", None)
+            return language_losses(self.language, heads, batch, findings, self.weights, asking, shares)

@@ -35,7 +35,8 @@ from torch.nn import functional as F
 from heartllm.config import dumps
 from heartllm.errors import DataError, UsageError
 from heartllm.frontends.test import TEST, TESTConfig
-from heartllm.training.loop import LoopConfig, fit
+from heartllm.training.loop import LoopConfig, fit, settings_of
+from heartllm.training.processes import Part
 from heartllm.training.tokenizer import Waveforms, lead_deviations, millivolts
 
 if TYPE_CHECKING:
@@ -260,9 +261,9 @@ def train_test(
     front_end.scaling.deviation.copy_(lead_deviations(train))
     model = Contrast(front_end, _prototypes(config, text, loop.seed))
 
-    def loss(step: int) -> Mapping[str, Tensor]:
+    def loss(trained: nn.Module, step: int, part: Part) -> Mapping[str, Tensor]:
         rng = np.random.default_rng((loop.seed, step))
-        return model(draw_windows(train, config, batch, rng), rng)
+        return trained(draw_windows(train, config, batch, rng), rng)
 
     def evaluate() -> Mapping[str, float]:
         draws = []
@@ -271,7 +272,7 @@ def train_test(
             draws.append(model(draw_windows(valid, config, min(batch, len(valid)), rng), rng))
         return {name: float(torch.stack([draw[name] for draw in draws]).mean()) for name in draws[0]}
 
-    inputs = f"{dumps(config)}{dumps(loop)}{batch}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}"
+    inputs = f"{dumps(config)}{settings_of(loop)}{batch}{train.shape}{int(train[:, :, ::500].astype(np.int64).sum())}"
     digest = hashlib.sha256(inputs.encode())
     digest.update(model.prototypes.numpy().tobytes())
     log = fit(

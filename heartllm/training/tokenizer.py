@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.config import dumps
 from heartllm.ecg.recording import Recording
+from heartllm.errors import DataError
 from heartllm.frontends.continuous import Continuous, ContinuousConfig
 from heartllm.frontends.fsq import FSQCodes
-from heartllm.training.loop import LoopConfig, fit
+from heartllm.training.loop import LoopConfig, fit, settings_of
+from heartllm.training.processes import Part
 
 MICROVOLT = 1000.0  # int16 steps in a millivolt
 Waveforms = npt.NDArray[np.int16]  # (R, 12, T) microvolts, usually memory-mapped
@@ -48,7 +50,21 @@ def cache_waveforms(recordings: Iterable[Recording], count: int, path: Path, sam
         store[rows] = np.clip(recording.signal * MICROVOLT, -32768, 32767).round()
         rows += 1
     store.flush()
-    return np.load(path, mmap_mode="r")[:rows]
+    return open_waveforms(path)[:rows]
+
+
+def open_waveforms(path: Path) -> Waveforms:
+    """The memory map of what `cache_waveforms` has written, here or in process 0.
+
+    Raises:
+        DataError: if it cannot be seen from here.
+    """
+    try:
+        waveforms: Waveforms = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        remedy = "Give an --out that all machines see."
+        raise DataError("this process does not see what process 0 has written", where=path, remedy=remedy) from None
+    return waveforms
 
 
 def millivolts(
@@ -85,7 +101,7 @@ def train_fsq(
     """
     torch.manual_seed(loop.seed)
     codec = FSQCodes(config)
-    mark = dumps(TokenizerRecipe(config, loop, batch, crop))
+    mark = settings_of(TokenizerRecipe(config, loop, batch, crop))
     return codec, _train(codec, codec, codec, loop, train, valid, folder, batch, crop, mark)
 
 
@@ -104,7 +120,7 @@ def train_continuous(
     """Trains the codec's networks as an autoencoder without a quantiser, in the same way as the codec."""
     torch.manual_seed(loop.seed)
     front = Continuous(config)
-    mark = dumps(config) + dumps(TokenizerRecipe(config.codec, loop, batch, crop))
+    mark = dumps(config) + settings_of(TokenizerRecipe(config.codec, loop, batch, crop))
     log = _train(front, front.codec, front, loop, train, valid, folder, batch, crop, mark)
     rows = np.linspace(0, len(train) - 1, min(256, len(train))).astype(np.int64)
     parts = np.array_split(rows, -(-len(rows) // 16))
@@ -127,13 +143,15 @@ def _train(
     """Trains `model` to reconstruct random crops in the scale of `codec`."""
     codec.lead_scale.copy_(lead_deviations(train))
 
-    def loss(step: int) -> Mapping[str, Tensor]:
+    def loss(trained: nn.Module, step: int, part: Part) -> Mapping[str, Tensor]:
         draw = np.random.default_rng((loop.seed, step))
         rows = draw.integers(len(train), size=batch)
         starts = draw.integers(train.shape[2] - crop + 1, size=batch)
-        x, _ = codec.to_network(millivolts(train, rows, starts, crop).to(codec.lead_scale.device))
-        reconstruction, _ = reconstruct(x)
-        return {"loss": torch.mean((reconstruction - x) ** 2)}
+        own = part.of(batch)
+        x, _ = codec.to_network(millivolts(train, rows[own], starts[own], crop).to(codec.lead_scale.device))
+        reconstruction, _ = trained(x)
+        found = torch.mean((reconstruction - x) ** 2)
+        return {"loss": found if part.count == 1 else found * (len(x) / batch)}
 
     def evaluate() -> Mapping[str, float]:
         return reconstruction_figures(codec, valid[: min(160, len(valid))], reconstruct=reconstruct)
@@ -144,6 +162,7 @@ def _train(
         loss=loss,
         config=loop,
         folder=folder,
+        batch=batch,
         evaluate=evaluate,
         fingerprint=digest.hexdigest(),
         title="codec",

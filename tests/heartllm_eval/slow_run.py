@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from heartllm.errors import DataError, run_command_line
+from heartllm.launched import world_from_environment
 from heartllm_eval import planning, runner
 from heartllm_eval.models import base
-from heartllm_eval.processes import ends_well, launch, world_from_environment
+from heartllm_eval.processes import ends_well, launch
 from heartllm_eval.schema import Prediction, Request
 from heartllm_eval.scoring import Options
 from heartllm_eval.suite import Suite

@@ -138,9 +138,9 @@ def run(
     verbosity: Verbosity = 1,
 ) -> None:
     """Asks a model, scores its answers, and writes run.json, samples.jsonl and results.md."""
+    from heartllm.launched import left_alone, world_from_environment
     from heartllm_eval.models.base import check_arguments, parse_model_args
     from heartllm_eval.planning import RunSpec
-    from heartllm_eval.processes import left_alone, world_from_environment
     from heartllm_eval.progress import Progress
     from heartllm_eval.scoring import Options
     from heartllm_eval.systems import parse_controls

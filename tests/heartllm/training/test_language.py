@@ -16,11 +16,9 @@ import torch
 
 from heartllm.checkpoint import save_frontend, write_manifest
 from heartllm.codec.codec import Codec, CodecConfig
-from heartllm.codec.store import TokenStore
-from heartllm.data.records import Entry, Labels, Question
 from heartllm.language.packing import IGNORED, pack
 from heartllm.language.prompts import prefix_ids
-from heartllm.training.examples import Drawing, Examples, write_examples
+from heartllm.training.examples import Drawing, Examples
 from heartllm.training.language import AUTHORS_WINDOWS, LanguageRecipe, keep_windows, train_language
 from heartllm.training.loop import LoopConfig
 from heartllm.training.objective import Weights
@@ -50,23 +48,6 @@ def test_a_window_longer_than_the_recording_takes_all_of_it(vocabulary: Any) -> 
         assert 1 <= (cut.forecast != IGNORED).sum() <= 10
 
 
-@pytest.fixture
-def examples(vocabulary: Any, tmp_path: Path) -> Examples:
-    codes = np.random.default_rng(0).integers(0, 36, (12, 2, 70)).astype(np.uint16)
-    keys = [f"r{number}" for number in range(12)]
-    store = TokenStore(tmp_path, codes, {"keys": keys, "data": "h"}, {key: row for row, key in enumerate(keys)})
-    entries = [
-        Entry(key, key, "d", Path("nowhere"), labels=Labels(statements={"a": 0.0} if i % 2 else {}))
-        for i, key in enumerate(keys)
-    ]
-    questions = {
-        key: [Question(1, 1, 1, "single-verify", "scp_code", "Is it a?", ("yes" if i % 2 else "no",), (key,), ("a",))]
-        for i, key in enumerate(keys)
-    }
-    write_examples(tmp_path / "e", [(0, store, entries, questions)], vocabulary, mark="m", minimum=2)
-    return Examples(tmp_path / "e", [store], vocabulary, "m")
-
-
 RECIPE = LanguageRecipe(
     LoopConfig(steps=6, evaluate_every=3, warmup=1, save_seconds=1e9), Weights(1.0, 0.1, 1.0), Drawing(crop=3), batch=4
 )
@@ -94,9 +75,9 @@ def test_an_interrupted_stage_ends_as_an_uninterrupted_one(
     whole, parts = make_model(train=train), make_model(train=train)
     log = train_language(whole, recipe, examples, examples, tmp_path / "whole", title="t")
     assert [entry["step"] for entry in log] == [3, 6]
-    from heartllm.training import language
+    from heartllm.training import objective
 
-    calls, original = [0], language.language_losses
+    calls, original = [0], objective.language_losses
 
     def press(*arguments: Any) -> Any:
         calls[0] += 1
@@ -104,7 +85,7 @@ def test_an_interrupted_stage_ends_as_an_uninterrupted_one(
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(language, "language_losses", press)
+    monkeypatch.setattr(objective, "language_losses", press)
     with pytest.raises(KeyboardInterrupt):
         train_language(parts, recipe, examples, examples, tmp_path / "parts", title="t")
     parts = make_model(train=train)

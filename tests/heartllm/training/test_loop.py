@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from heartllm.errors import CheckpointError, DataError
 from heartllm.training.loop import LoopConfig, fit, rate_at, write_atomically
+from heartllm.training.processes import Part
 
 CONFIG = LoopConfig(steps=40, learning_rate=1e-2, warmup=5, evaluate_every=10, save_seconds=1e9)
 
@@ -33,9 +34,9 @@ def target(model: nn.Module, seed: int) -> Tensor:
 def train(
     model: nn.Module, folder: Path, config: LoopConfig = CONFIG, before: Callable[[int], object] = lambda step: None
 ) -> list[dict[str, Any]]:
-    def loss(step: int) -> Mapping[str, Tensor]:
+    def loss(trained: nn.Module, step: int, part: Part) -> Mapping[str, Tensor]:
         before(step)
-        return {"loss": target(model, step)}
+        return {"loss": target(trained, step)}
 
     return fit(
         model,
@@ -143,7 +144,13 @@ def test_another_fingerprint_is_refused(tmp_path: Path) -> None:
         train(network(), tmp_path, before=press)
     model = network()
     with pytest.raises(CheckpointError, match="other settings or data"):
-        fit(model, loss=lambda step: {"loss": target(model, step)}, config=CONFIG, folder=tmp_path, fingerprint="other")
+        fit(
+            model,
+            loss=lambda model, step, part: {"loss": target(model, step)},
+            config=CONFIG,
+            folder=tmp_path,
+            fingerprint="other",
+        )
     assert (tmp_path / "state.pt").exists()
 
 
@@ -157,7 +164,13 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
         return {"loss": next(figures)}
 
     config = LoopConfig(steps=50, evaluate_every=5, patience=2, warmup=1)
-    log = fit(model, loss=lambda step: {"loss": target(model, step)}, config=config, folder=tmp_path, evaluate=evaluate)
+    log = fit(
+        model,
+        loss=lambda model, step, part: {"loss": target(model, step)},
+        config=config,
+        folder=tmp_path,
+        evaluate=evaluate,
+    )
     assert [entry["valid_loss"] for entry in log] == [5.0, 3.0, 4.0, 3.5]
     assert torch.equal(flat(model), kept[1])
     assert not model.training
@@ -167,7 +180,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     model = network()
     before = flat(model)
     with pytest.raises(DataError, match="not finite at step 0"):
-        fit(model, loss=lambda step: {"loss": target(model, step) * math.nan}, config=CONFIG, folder=tmp_path)
+        fit(
+            model,
+            loss=lambda model, step, part: {"loss": target(model, step) * math.nan},
+            config=CONFIG,
+            folder=tmp_path,
+        )
     assert torch.equal(flat(model), before)
 
 
