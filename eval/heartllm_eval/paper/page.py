@@ -24,7 +24,7 @@ def markdown(plan: Plan, made: Mapping[str, Made], claims: Sequence[Claim], runs
         "`heartllm-eval report --check` fails where this page and they disagree. Nothing here is for clinical use.",
         *_setting(plan, made, runs),
         *_main_table(plan, made),
-        *_findings(claims),
+        *_findings(plan, claims),
         *_limits(plan, made, runs),
         *_files(plan, made, data),
         *_again(plan, runs),
@@ -81,7 +81,7 @@ def _main_table(plan: Plan, made: Mapping[str, Made]) -> list[str]:
     return parts
 
 
-def _findings(claims: Sequence[Claim]) -> list[str]:
+def _findings(plan: Plan, claims: Sequence[Claim]) -> list[str]:
     told = [claim for claim in claims if claim.verdict != "not run yet"][:FINDINGS]
     lines = ["## Findings"]
     if not told:
@@ -95,6 +95,8 @@ def _findings(claims: Sequence[Claim]) -> list[str]:
             + (f": {markdown_text(decisive.text)}." if decisive else ".")
         )
     verdicts = ", ".join(f"{claim.name} {claim.verdict}" for claim in claims)
+    if plan.size().explained:
+        lines.append(markdown_text(plan.size().explained))
     lines.append(f"All eight claims with their evidence: [claims.md](claims.md) ({verdicts}).")
     return ["\n\n".join(lines)]
 
