@@ -62,7 +62,7 @@ class Size:
         name: "compact", "full".
         about: the language model and the data in words.
         note: what a reader must know of how it was chosen; among the limits on the results page.
-        explained: what may lie behind the ranking, and which experiment would tell; written by hand, below the findings.
+        explained: what may lie behind the ranking, and which experiment would tell; by hand, below the findings.
         regimes: by name; a row that names one that a size has not is not trained at this size.
         base: recipe that takes the place of the base of every row's recipe (a path beside the plan); empty: their own.
         changes: folder of `<recipe>.toml` files whose keys come on top of a row's recipe at this size.
