@@ -95,8 +95,10 @@ elif arguments[0] == "freeze":
 else:
     (out / "training").mkdir(parents=True)
     (out / "manifest.json").write_text("{}")
-    header = json.dumps({"a": {"shape": [3, 4]}, "b": {"shape": [5]}}).encode()
-    (out / "language.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    a = {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}
+    b = {"dtype": "F32", "shape": [5], "data_offsets": [48, 68]}
+    header = json.dumps({"a": a, "b": b}).encode()
+    (out / "language.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(68))
     line = {"step": 100, "seconds": 1800.0, "positions": 50.0}
     (out / "training" / "tuning.jsonl").write_text(json.dumps(line) + "\\n")
 """

@@ -31,7 +31,8 @@ from heartllm.checkpoint import (  # noqa: E402
 from heartllm.codec.codec import Codec, CodecConfig  # noqa: E402
 from heartllm.codec.store import TokenStore  # noqa: E402
 from heartllm.compat.codec import read_codec  # noqa: E402
-from heartllm.language.model import LanguageConfig, TinyConfig, load_backbone  # noqa: E402
+from heartllm.language.backbones import load_backbone  # noqa: E402
+from heartllm.language.model import LanguageConfig, TinyConfig  # noqa: E402
 from heartllm.language.vocabulary import load_text_tokenizer, train_text_tokenizer  # noqa: E402
 from heartllm.responder import Responder  # noqa: E402
 from heartllm.training.loop import LoopConfig, fit  # noqa: E402
