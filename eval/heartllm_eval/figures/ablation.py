@@ -91,6 +91,7 @@ def draw_ablation(
             _differences(grid[1, column], paired, [name for name in systems if name != systems[0]], names)
         grid[-1, column].set_xticks(range(len(names)), names)
         grid[-1, column].set_xlim(-0.6, len(names) - 0.4)
+    grid[0, 0].set_ylim(bottom=0)  # only now: a limit that is set ends the scaling to panels that are still to come
     grid[0, 0].set_ylabel(f"score, {unit}")
     if differences:
         grid[1, 0].set_ylabel(f"difference to\n{systems[0]}, points")
@@ -151,7 +152,6 @@ def _bars(
     for number, (place, value) in enumerate(level):
         label = f"{floor}: no ECG" if number == 0 else "_"
         axes.plot([place - ROOM / 2, place + ROOM / 2], [value, value], color=INK, linestyle=(0, (3, 1.5)), label=label)
-    axes.set_ylim(bottom=0)
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
 

@@ -47,6 +47,12 @@ def test_bars_have_the_scores_heights_in_the_order_of_systems_and_metrics() -> N
     assert answers.get_ylim()[0] == 0
 
 
+def test_a_later_panel_s_bars_and_intervals_lie_below_the_common_limit() -> None:
+    low = [Score(system, "BLEU-1", 20.0, 17.0, 23.0) for system in SYSTEMS]
+    figure = ablation.draw_ablation([*low, *(score for score in SCORES if score.metric == "verify")])
+    assert figure.axes[-1].get_ylim()[1] > max(VALUES[system, "verify"] for system in SYSTEMS) + 3
+
+
 def test_intervals_are_drawn_over_the_middle_of_their_bars() -> None:
     figure = ablation.draw_ablation(SCORES)
     _, answers = figure.axes
