@@ -186,6 +186,10 @@ def test_a_given_text_model_is_not_trained(setting: stages.Setting) -> None:
     given.write_text(PLAN.replace('name = "joint"', 'name = "joint"\ntext = "there/blind"', 1))
     loaded = plan.load(given)
     begun = stages.Setting(loaded, loaded.size(), setting.work, setting.frozen, "cpu")
+    with pytest.raises(UsageError, match="there/blind is no checkpoint"):
+        stages.jobs(begun)
+    (given.parent / "there/blind").mkdir(parents=True)
+    (given.parent / "there/blind/manifest.json").write_text("{}")
     jobs = {job.name: job for job in stages.jobs(begun)}
     folder = str(given.parent / "there/blind")
     for name in ("ours/joint/seed-0/forecast", "ours/joint/seed-0/blind", "no_ft/joint/seed-0/tune"):

@@ -314,7 +314,13 @@ def _text_side(setting: Setting, regime: Regime) -> _TextModel:
 def _text(setting: Setting, row: Row, regime: Regime) -> _TextModel | None:
     """The language model that the rows of a regime begin as: tuned on its texts, never shown an ECG; None without."""
     if regime.text and not row.own_text:
-        return _TextModel(setting.plan.path.parent / regime.text)
+        given = setting.plan.path.parent / regime.text
+        if not (given / "manifest.json").is_file():
+            remedy = "Name the folder of a trained text model beside the plan, or leave `text` out."
+            raise UsageError(
+                f"regime {regime.name}: {regime.text} is no checkpoint", where=setting.plan.path, remedy=remedy
+            )
+        return _TextModel(given)
     if not setting.size.text:
         return None
     main = setting.plan.row(setting.plan.main)
