@@ -52,8 +52,8 @@ class LanguageRecipe:
             time on processors and GPUs that multiply in it.
         asked: findings that a step asks for in words, where `weights.matching` is set.
         layers_above: layers between reading supervision and the output, see `heartllm.training.objective.Heads`.
-        compile: the decoder layers, see `heartllm.training.compiling`: about a quarter less time a step for half a
-            minute at the start. Results differ in the last digits.
+        compile: the decoder layers, see `heartllm.training.compiling`: about a seventh less time a step on a
+            CPU for half a minute at the start. Results differ in the last digits.
         checkpointing: compute the decoder layers twice and keep their inputs alone, see `heartllm.training.memory`:
             less memory, about a third more time, the same result.
     """
