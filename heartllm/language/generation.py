@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from heartllm.language.cache import growing_cache
 from heartllm.language.model import ECGLanguageModel
 from heartllm.language.packing import IGNORED, Ids, Values, block_mask, collate, pack, pad_values, shares
 from heartllm.language.prompts import Layout, answer_ids, prefix_ids, prompt_ids, soft_values
@@ -132,10 +133,8 @@ class _Reading:
     """
 
     def __init__(self, generator: Generator, group: Sequence[Asked]) -> None:
-        from transformers import DynamicCache
-
         self.model, self.table, self.pad = generator.model, generator.table, generator.vocabulary.pad
-        self.device, self.rows, self.cache = generator.device, len(group), DynamicCache()
+        self.device, self.rows, self.cache = generator.device, len(group), growing_cache()
         self.keys = np.zeros((self.rows, 0), np.int64)
         prefixes = [asked.prefix for asked in group]
         if max(map(len, prefixes)):  # a blind model's prefix is empty where no token opens a sequence
@@ -172,13 +171,15 @@ class _Reading:
     def _run(self, new: Ids, ids: Ids, positions: Ids, values: Tensor | None) -> Tensor:
         """(G, S) branches, tokens and positions -> (G, S, hidden); the cache grows by S."""
         device = self.device
-        branch, keys = torch.from_numpy(new).to(device), torch.from_numpy(self.keys).to(device)
-        seen = torch.cat([shares(branch, keys), block_mask(branch)[:, 0]], 2)[:, None]
         embedded = self.model.embed(
             torch.from_numpy(ids).to(device), self.table, None if values is None else values.to(device)
         )
-        bias = torch.zeros(seen.shape, dtype=embedded.dtype, device=device)
-        bias.masked_fill_(~seen, torch.finfo(embedded.dtype).min)
+        bias = None  # prefixes are plain causal, their padding behind them, and that costs half
+        if new.max() > 0:
+            branch, keys = torch.from_numpy(new).to(device), torch.from_numpy(self.keys).to(device)
+            seen = torch.cat([shares(branch, keys), block_mask(branch)[:, 0]], 2)[:, None]
+            bias = torch.zeros(seen.shape, dtype=embedded.dtype, device=device)
+            bias.masked_fill_(~seen, torch.finfo(embedded.dtype).min)
         output = self.model.body(
             inputs_embeds=embedded,
             position_ids=torch.from_numpy(positions).to(device),

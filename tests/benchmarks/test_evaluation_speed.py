@@ -25,7 +25,7 @@ from heartllm.language.prompts import prefix_ids, prompt_ids  # noqa: E402
 from heartllm.responder import Responder  # noqa: E402
 
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "checkpoint"
-RECORDINGS, QUESTIONS, BATCH, TOKENS, LEAST_RATIO = 6, 14, 16, 64, 3.0
+RECORDINGS, QUESTIONS, BATCH, TOKENS, LEAST_RATIO = 6, 14, 16, 64, 4.0
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_one_reading_serves_all_questions_of_an_ecg(items: list[ResponderItem], 
     generator = Generator(model)
 
     def ours() -> list[str]:
-        return list(generator.answer(items, max_new_tokens=TOKENS, batch_size=4 * BATCH))
+        return list(generator.answer(items, max_new_tokens=TOKENS, batch_size=8 * BATCH))
 
     with torch.no_grad():
         assert ours() == plain_answers(model, plain, items)  # also warms up
@@ -105,7 +105,7 @@ def test_a_whole_run_with_loading(items: list[ResponderItem], race: Any, tmp_pat
         responder = Responder.load(REFERENCE)
         codes = [responder.encode(read_recording(path)) for path in paths]
         asked = [replace(item, codes=codes[int(item.recording_key)]) for item in items]
-        return list(responder.answer(asked, max_new_tokens=TOKENS, batch_size=4 * BATCH))
+        return list(responder.answer(asked, max_new_tokens=TOKENS, batch_size=8 * BATCH))
 
     def plain() -> list[str]:
         codec, model = load_codec(REFERENCE)[0], load_language(REFERENCE)[0]
