@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from heartllm.errors import UsageError
 from heartllm.language.model import ECGLanguageModel
+from heartllm.training import sharding
 
 
 @contextmanager
@@ -19,8 +20,14 @@ def compiled_layers(model: ECGLanguageModel, device: str | None) -> Iterator[Non
     a third slower at 900, where its scores no longer fit into the cache.
 
     Raises:
-        UsageError: on a CPU without a C++ compiler, or if the backbone does not show its layers.
+        UsageError: on a CPU without a C++ compiler, under FSDP, or if the backbone does not show its layers.
     """
+    if sharding.wanted():
+        raise UsageError(
+            "layers that FSDP cuts are not compiled",
+            where="compile",
+            remedy="Write compile = false, or do without FSDP.",
+        )
     layers = getattr(model.body, "layers", None)
     if layers is None:
         raise UsageError(

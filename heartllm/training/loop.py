@@ -27,8 +27,10 @@ from torch import Tensor, nn
 
 from heartllm.config import dumps, to_dict
 from heartllm.errors import CheckpointError, DataError
+from heartllm.training import sharding
 from heartllm.training.memory import out_of_memory, too_large
 from heartllm.training.processes import Part, any_of, from_first, last_of, leads, parts, replicated, total, wait, world
+from heartllm.training.sharding import Shards, cut_like, optimiser_from_disk, optimiser_to_disk, whole
 from heartllm.untrusted import read_object
 
 Loss = Callable[[nn.Module, int, Part], Mapping[str, Tensor]]
@@ -123,6 +125,7 @@ class _Run:
         self.batch, self.title = batch, title
         self.parts = parts(config.accumulate, batch, title)
         self.state_path, self.log_path = folder / "state.pt", folder / "log.jsonl"
+        self.shards = Shards(model) if world().size > 1 and sharding.wanted() else None
         self.optimiser = torch.optim.AdamW(
             _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
         )
@@ -155,8 +158,8 @@ class _Run:
                 where=self.state_path.parent,
                 remedy="Give another --out, or delete this folder.",
             )
-        self.model.load_state_dict(state["model"], strict=False)
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.load_weights(state["model"])
+        optimiser_from_disk(self.optimiser, state["optimiser"])
         self.step, self.best, self.bad = state["step"], state["best"], state["bad"]
         self.best_weights, self.seconds = state["best_weights"], state["seconds"]
         self.running = state.get("running", {})
@@ -178,17 +181,20 @@ class _Run:
         return self.seconds + time.perf_counter() - self.start
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of what trains, and of the buffers."""
-        return {name: v.detach().clone() for name, v in self.model.state_dict().items() if name in self.kept}
+        """A copy of what trains, and of the buffers; all processes have to ask."""
+        return {name: whole(v).detach().clone() for name, v in self.model.state_dict().items() if name in self.kept}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes what `weights` gave."""
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: cut_like(v, own[name]) for name, v in weights.items()}, strict=False)
 
     def save(self) -> None:
-        """Writes `state.pt`, in process 0."""
-        if not leads():
-            return
+        """Writes `state.pt`, in process 0; all have to ask."""
         state = {
             "fingerprint": self.fingerprint,
             "model": self.weights(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": optimiser_to_disk(self.optimiser),
             "step": self.step,
             "best": self.best,
             "bad": self.bad,
@@ -197,7 +203,8 @@ class _Run:
             "running": self.running,
             "random": torch.get_rng_state(),
         }
-        write_atomically(self.state_path, lambda path: torch.save(state, path))
+        if leads():
+            write_atomically(self.state_path, lambda path: torch.save(state, path))
 
     def advance(self, loss: Loss) -> None:
         """One optimiser step."""
@@ -361,8 +368,10 @@ def fit(
                 run.save()
             raise
     if run.best_weights is not None:
-        model.load_state_dict(run.best_weights, strict=False)
+        run.load_weights(run.best_weights)
     model.eval()
+    if run.shards is not None:
+        run.shards.join()
     if config.device:
         model.cpu()
     wait()

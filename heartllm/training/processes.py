@@ -4,7 +4,8 @@ The batch of a step, and all that is drawn for its rows, is a function of (seed,
 it and computes its own parts, each weighted by what it counts (answer tokens, codes, findings) over what the batch
 counts, so that parts sum to the batch: the loss curve does not depend on how many processes there are.
 
-Gradients are averaged by PyTorch's DDP. With a single process every function here returns what it is given.
+Gradients are averaged by PyTorch's DDP, or by FSDP (`heartllm.training.sharding`). With a single process every function
+here returns what it is given.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import distributed, nn
 
 from heartllm.errors import HeartLLMError, UsageError
 from heartllm.launched import World, left_alone, world_from_environment
+from heartllm.training import sharding
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=24)  # while process 0 reads waveforms; a launcher ends those whose peer has died at once
@@ -92,9 +94,6 @@ def joined(device: str) -> Iterator[str]:
     if here.size == 1:
         yield device
         return
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        remedy = "Give accelerate a configuration of MULTI_GPU, as docs/accelerate/one-machine.yaml."
-        raise UsageError("FSDP is not supported", where="accelerate launch", remedy=remedy)
     own = _own_device(device, here)
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         remedy = "Start with accelerate launch or torchrun, or set MASTER_ADDR and MASTER_PORT."
@@ -189,8 +188,9 @@ def first() -> Iterator[None]:
 
 
 def replicated(model: nn.Module) -> nn.Module:
-    """`model` behind DDP, which averages gradients over the processes; itself where there is one process only."""
-    if world().size == 1:
+    """`model` behind DDP, which averages gradients over the processes; itself where FSDP does, or where there is one
+    process only."""
+    if world().size == 1 or sharding.wanted():
         return model
     # A part may hold no answer or no finding, and so leave parameters out that another part trains.
     return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
@@ -198,6 +198,8 @@ def replicated(model: nn.Module) -> nn.Module:
 
 def last_of(trained: nn.Module, part: Part, own: list[Part]) -> AbstractContextManager[object]:
     """Inside, gradients are exchanged only if this is the last of a process's own parts of the step."""
-    if part is own[-1] or not isinstance(trained, nn.parallel.DistributedDataParallel):
+    if part is own[-1] or world().size == 1:
         return nullcontext()
-    return trained.no_sync()
+    if isinstance(trained, nn.parallel.DistributedDataParallel):
+        return trained.no_sync()
+    return sharding.without_exchange(trained)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,3 +262,30 @@ def test_a_model_begins_as_another_ones_text_model(run: Path, tmp_path: Path) ->
     still.write_text(RECIPE.replace("hidden = 32", "hidden = 16"), "utf-8")
     with pytest.raises(UsageError, match="another shape"):
         command("tune", *common, "--from", run / "tokenizer", "--text", run / "checkpoint", "-o", tmp_path / "no")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["one-machine", "machines", "fsdp"])
+def test_accelerate_starts_a_stage_by_a_shipped_configuration(run: Path, tmp_path: Path, config: str) -> None:
+    """Two processes on the CPU, cut or not, of one launcher or of two, end where one process does."""
+    shipped = Path(__file__).parents[2] / "docs" / "accelerate" / f"{config}.yaml"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["accelerate.commands.launch", "--config_file", shipped, "--num_processes", 2]
+    launch += ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    tune = ["heartllm.cli", "tune", *common_of(run), "--tokens", run / "tokens", "--from", run / "forecast"]
+    started = []
+    for machine in range(2 if config == "machines" else 1):
+        words = [sys.executable, "-m", *launch, "--machine_rank", machine, "-m", *tune]
+        words += ["-o", tmp_path / "out", "--device", "cpu"]
+        started.append(subprocess.Popen([str(word) for word in words], stderr=subprocess.PIPE, text=True))
+    for process in started:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    folders = (tmp_path / "out", run / "checkpoint")
+    found, alone = (json.loads((f / "training/tuning.jsonl").read_text().splitlines()[-1]) for f in folders)
+    assert {**found, "seconds": 0} == pytest.approx({**alone, "seconds": 0}, rel=1e-3, abs=1e-4)
+    one, other = (dict(load_language(folder)[0].named_parameters()) for folder in folders)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-2, atol=1e-3, msg=name)

@@ -1,11 +1,17 @@
-"""Examples for the tests of language-model training."""
+"""Examples for the tests of language-model training, and processes to train in."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from heartllm.errors import HeartLLMError
 
 
 @pytest.fixture
@@ -30,3 +36,36 @@ def examples(vocabulary: Any, tmp_path: Path) -> Any:
     }
     write_examples(tmp_path / "e", [(0, store, entries, questions)], vocabulary, mark="m", minimum=2)
     return Examples(tmp_path / "e", [store], vocabulary, "m")
+
+
+@pytest.fixture
+def started() -> Callable[..., list[int]]:
+    """Runs `work` in `count` processes, joined as a launcher's are, perhaps with FSDP; gives their exit codes."""
+    from heartllm.training.processes import joined
+
+    def start(count: int, work: Callable[[], object], fsdp: bool = False) -> list[int]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+
+        def begin(rank: int) -> None:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_FSDP": str(fsdp).lower()}
+            try:
+                with joined("cpu") as device:
+                    assert device == "cpu"
+                    work()
+            except HeartLLMError as error:
+                print(error)
+                os._exit(error.exit_code)
+
+        fork = multiprocessing.get_context("fork")
+        processes = [fork.Process(target=begin, args=(rank,)) for rank in range(count)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode is not None
+        return [int(process.exitcode or 0) for process in processes]
+
+    return start

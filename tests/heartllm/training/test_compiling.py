@@ -68,3 +68,9 @@ def test_a_missing_compiler_is_named(small_model: ECGLanguageModel, monkeypatch:
         compiled_layers(small_model, None),
     ):
         pass
+
+
+def test_layers_that_are_cut_are_refused(small_model: ECGLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UsageError, match="FSDP cuts are not compiled"), compiled_layers(small_model, None):
+        pass

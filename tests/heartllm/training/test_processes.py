@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,55 +30,35 @@ RECIPE = LanguageRecipe(
 )
 
 
-def started(count: int, work: Callable[[], object]) -> list[int]:
-    """Runs `work` in so many processes, joined as a launcher's are; gives their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-
-    def begin(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        try:
-            with joined("cpu") as device:
-                assert device == "cpu"
-                work()
-        except HeartLLMError as error:
-            print(error)
-            os._exit(error.exit_code)
-
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=begin, args=(rank,)) for rank in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode is not None
-    return [int(process.exitcode or 0) for process in processes]
-
-
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
-def trained(
-    make_model: Callable[..., Any], examples: Examples, folder: Path, recipe: LanguageRecipe = RECIPE, count: int = 1
-) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+Trained = Callable[..., tuple[dict[str, torch.Tensor], list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def trained(make_model: Callable[..., Any], examples: Examples, started: Callable[..., list[int]]) -> Trained:
     """Final weights and log of a run with `count` processes, as process 0 has them."""
 
-    def work() -> None:
-        model = make_model()
-        train_language(model, recipe, examples, examples, folder, title="t")
-        if leads():
-            torch.save(weights(model), folder / "weights.pt")
+    def train(folder: Path, recipe: LanguageRecipe = RECIPE, count: int = 1, fsdp: bool = False) -> Any:
+        def work() -> None:
+            model = make_model()
+            kinds = [type(part) for part in model.modules()]
+            train_language(model, recipe, examples, examples, folder, title="t")
+            assert [type(part) for part in model.modules()] == kinds
+            if leads():
+                torch.save(weights(model), folder / "weights.pt")
 
-    if count == 1:
-        work()
-    else:
-        assert started(count, work) == [0] * count
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    log = [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
-    return torch.load(folder / "weights.pt", weights_only=True), log
+        if count == 1:
+            work()
+        else:
+            assert started(count, work, fsdp) == [0] * count
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        log = [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+        return torch.load(folder / "weights.pt", weights_only=True), log
+
+    return train
 
 
 def assert_close(found: tuple[Any, Any], wanted: tuple[Any, Any]) -> None:
@@ -90,8 +68,10 @@ def assert_close(found: tuple[Any, Any], wanted: tuple[Any, Any]) -> None:
         assert line == pytest.approx(other, rel=1e-4, abs=2e-5)
 
 
-def test_one_process_is_a_plain_loop(make_model: Callable[..., Any], examples: Examples, tmp_path: Path) -> None:
-    found, _ = trained(make_model, examples, tmp_path / "run", recipe := replace(RECIPE, weights=Weights(1.0, 0.1)))
+def test_one_process_is_a_plain_loop(
+    make_model: Callable[..., Any], examples: Examples, trained: Trained, tmp_path: Path
+) -> None:
+    found, _ = trained(tmp_path / "run", recipe := replace(RECIPE, weights=Weights(1.0, 0.1)))
     torch.manual_seed(recipe.loop.seed)
     model, loop = Objective(make_model(), None, recipe.weights), recipe.loop
     optimiser = torch.optim.AdamW(_groups(model, loop.weight_decay), lr=loop.learning_rate, betas=(0.9, 0.98))
@@ -110,21 +90,26 @@ def test_one_process_is_a_plain_loop(make_model: Callable[..., Any], examples: E
         assert torch.equal(found[name], value), name
 
 
-def test_parts_and_processes_do_not_change_the_curve(
-    make_model: Callable[..., Any], examples: Examples, tmp_path: Path
-) -> None:
-    whole = trained(make_model, examples, tmp_path / "1")
+def test_parts_and_processes_do_not_change_the_curve(trained: Trained, tmp_path: Path) -> None:
+    whole = trained(tmp_path / "1")
     assert len(whole[1]) == 3
     in_parts = replace(RECIPE, loop=replace(RECIPE.loop, accumulate=3))
-    assert_close(trained(make_model, examples, tmp_path / "3", in_parts), whole)
-    assert_close(trained(make_model, examples, tmp_path / "2x1", RECIPE, 2), whole)
-    assert_close(trained(make_model, examples, tmp_path / "2x2", in_parts, 2), whole)
+    assert_close(trained(tmp_path / "3", in_parts), whole)
+    assert_close(trained(tmp_path / "2x1", RECIPE, 2), whole)
+    assert_close(trained(tmp_path / "2x2", in_parts, 2), whole)
+
+
+def test_a_model_cut_over_processes_learns_the_same(trained: Trained, tmp_path: Path) -> None:
+    whole = trained(tmp_path / "1")
+    assert_close(trained(tmp_path / "2x1", RECIPE, 2, fsdp=True), whole)
+    in_parts = replace(RECIPE, checkpointing=True, loop=replace(RECIPE.loop, accumulate=3))
+    assert_close(trained(tmp_path / "2x2", in_parts, 2, fsdp=True), whole)
 
 
 def test_layers_computed_twice_change_nothing(
-    make_model: Callable[..., Any], examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = trained(make_model, examples, tmp_path / "whole")
+    whole = trained(tmp_path / "whole")
     import torch.utils.checkpoint as twice
 
     calls, original = [0], twice.checkpoint
@@ -138,17 +123,25 @@ def test_layers_computed_twice_change_nothing(
 
     if hasattr(hf, "checkpoint"):
         monkeypatch.setattr(hf, "checkpoint", count)
-    assert_close(trained(make_model, examples, tmp_path / "twice", replace(RECIPE, checkpointing=True)), whole)
+    assert_close(trained(tmp_path / "twice", replace(RECIPE, checkpointing=True)), whole)
     assert calls[0] >= 2 * RECIPE.loop.steps  # two layers
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("victim", "after"), [(1, 2), (0, 2), (1, 1)])
+@pytest.mark.parametrize("fsdp", [False, True])
 def test_a_run_killed_on_any_rank_goes_on(
-    make_model: Callable[..., Any], examples: Examples, tmp_path: Path, victim: int, after: int
+    make_model: Callable[..., Any],
+    examples: Examples,
+    trained: Trained,
+    started: Callable[..., list[int]],
+    tmp_path: Path,
+    victim: int,
+    after: int,
+    fsdp: bool,
 ) -> None:
-    """Also with another number of processes."""
-    whole = trained(make_model, examples, tmp_path / "whole", RECIPE, 2)
+    """Also with another number of processes, and a run of FSDP without it."""
+    whole = trained(tmp_path / "whole", RECIPE, 2, fsdp)
 
     def dies() -> None:
         from heartllm.training import objective
@@ -165,11 +158,11 @@ def test_a_run_killed_on_any_rank_goes_on(
         objective.language_losses = press
         train_language(make_model(), RECIPE, examples, examples, tmp_path / "run", title="t")
 
-    codes = started(2, dies)
+    codes = started(2, dies, fsdp)
     assert codes[victim] == -signal.SIGKILL
     assert codes[1 - victim] == 1  # our error, not a traceback
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
-    again = trained(make_model, examples, tmp_path / "run", RECIPE, after)
+    again = trained(tmp_path / "run", RECIPE, after, fsdp and after == 2)
     assert_close(again, whole)
     if after == 2:
         assert all(torch.equal(again[0][name], value) for name, value in whole[0].items())
@@ -196,7 +189,6 @@ def test_launchers_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) 
     refused("one process of several", ACCELERATE_USE_CPU="True", MASTER_PORT="1")
     refused("where process 0 is", ACCELERATE_USE_CPU="False", WORLD_SIZE="2", RANK="0")
     refused("cuda:1 is one device", "cuda:1")
-    refused("FSDP is not supported", ACCELERATE_USE_FSDP="true")
 
 
 def test_fingerprints_do_not_know_of_parts() -> None:
