@@ -52,6 +52,9 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder. The same 
 BadShare = Annotated[
     float, typer.Option("--max_bad_share", "--max-bad-share", help="Share of unusable recordings to go on with.")
 ]
+Workers = Annotated[
+    int, typer.Option("--workers", "-j", min=0, help="Processes that read recordings ahead; 0: read in this one.")
+]
 
 Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda, cuda:1, ...")]
 
@@ -94,6 +97,7 @@ def tokenizer(
     ] = None,
     device: Device = "cpu",
     max_bad_share: BadShare = 0.01,
+    workers: Workers = 0,
 ) -> None:
     """Train the codec on the train splits, or whichever front-end the recipe names.
 
@@ -107,7 +111,9 @@ def tokenizer(
     how = load_recipe(recipe)
     with joined(device) as own:
         where = _device(own)
-        tokenizer_stage(how, opened, out, text=text, device=where, say=say, max_bad_share=max_bad_share)
+        tokenizer_stage(
+            how, opened, out, text=text, device=where, say=say, max_bad_share=max_bad_share, workers=workers
+        )
 
 
 @app.command()
@@ -122,6 +128,7 @@ def tokenize(
     recipe: RecipeName = "tiny",
     device: Device = "cpu",
     max_bad_share: BadShare = 0.01,
+    workers: Workers = 0,
     shard: Annotated[
         str | None, typer.Option("--shard", help="Encode only this part, as 2/8, for --merge; one machine a part.")
     ] = None,
@@ -140,7 +147,9 @@ def tokenize(
     opened = [find_dataset(name, data_root or []) for name in dataset]
     where = _device(device)
     how = load_recipe(recipe)
-    tokenize_stage(how, codec, opened, out, device=where, max_bad_share=max_bad_share, shard=part, merge=merge)
+    tokenize_stage(
+        how, codec, opened, out, device=where, max_bad_share=max_bad_share, shard=part, merge=merge, workers=workers
+    )
 
 
 @app.command()

@@ -77,6 +77,7 @@ def tokenizer_stage(
     device: str | None = None,
     say: Say = print,
     max_bad_share: float = 0.01,
+    workers: int = 0,
 ) -> None:
     """Trains the recipe's front-end on the train splits and writes it to `out`, all frozen.
 
@@ -84,6 +85,7 @@ def tokenizer_stage(
 
     Args:
         text: checkpoint whose language model is the text side of front-ends that are trained against text.
+        workers: processes that read recordings; 0 reads in this one.
     """
     if (out / "manifest.json").exists():
         verify(out)
@@ -102,7 +104,9 @@ def tokenizer_stage(
 
         def recordings() -> Iterator[Recording]:
             for dataset, part in entries:
-                for entry, recording in read_all(dataset, part, max_bad_share=max_bad_share, nan_policy="interpolate"):
+                for entry, recording in read_all(
+                    dataset, part, max_bad_share=max_bad_share, workers=workers, nan_policy="interpolate"
+                ):
                     told.append(entry.report)
                     yield recording
 
@@ -140,12 +144,14 @@ def tokenize_stage(
     max_bad_share: float = 0.01,
     shard: Shard | None = None,
     merge: bool = False,
+    workers: int = 0,
 ) -> None:
     """Writes `out/<dataset>/<split>` token stores; only the train split gets several views.
 
     Args:
         shard: encode only this part of each split, for `merge` to join.
         merge: encode nothing, and join what shards have encoded; all splits are checked before the first is joined.
+        workers: processes that read ahead while this one encodes; 0 reads in this one.
     """
     if shard is not None and merge:
         remedy = "Give --shard to encode a part, and --merge once all of them are there."
@@ -183,7 +189,7 @@ def tokenize_stage(
         elif store is None:
             own = writer.recordings(shard)
             with progress_bar(f"{dataset.name} {split}{f' {shard}' if shard else ''}", own) as advance:
-                read = partial(read_all, dataset, bad=bad, nan_policy="interpolate")
+                read = partial(read_all, dataset, bad=bad, workers=workers, nan_policy="interpolate")
                 paths = writer.encode(read, shard, advance)
             if shard is not None:
                 unread = f", {len(bad.records)} of them unreadable" if bad.records else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -128,11 +128,16 @@ class StoreWriter:
         """
         plan = self.plan(sharded=shard is not None)
         part = open_part(self.unfinished, plan if shard is None else {**plan, "shard": str(shard)}, shard)
+        numbers = range(len(self.blocks)) if shard is None else shard.blocks(len(self.blocks))
+        missing = {number for number in numbers if not (part / f"{number:06d}.json").exists()}
+        # One pass over all that is to be read, so that whoever reads ahead need not stop at the end of a block.
+        open_blocks = [self.blocks[number] for number in numbers if number in missing]
+        read_blocks = in_blocks(read(list(chain(*open_blocks))) if open_blocks else (), open_blocks)
         paths, done = [], 0
-        for number in range(len(self.blocks)) if shard is None else shard.blocks(len(self.blocks)):
+        for number in numbers:
             path = part / f"{number:06d}"
-            if not path.with_suffix(".json").exists():
-                keys, codes = _encode_block(self.front, list(read(self.blocks[number])), self.views, number)
+            if number in missing:
+                keys, codes = _encode_block(self.front, next(read_blocks), self.views, number)
                 staged = part / f".{number:06d}.{os.getpid()}.npy"
                 np.save(staged, codes)
                 staged.replace(path.with_suffix(".npy"))
@@ -203,6 +208,25 @@ class StoreWriter:
         write_text(self.folder / "manifest.json", json.dumps(manifest))
         shutil.rmtree(self.unfinished)
         return TokenStore.open(self.folder, self.codec_hash)
+
+
+def in_blocks(
+    pairs: Iterable[tuple[Entry, Recording]], blocks: Iterable[Sequence[Entry]]
+) -> Iterator[list[tuple[Entry, Recording]]]:
+    """The pairs that each block has among `pairs`, which come in the order of the blocks and may leave entries out."""
+    rest, waiting = iter(pairs), list[tuple[Entry, Recording]]()
+    for block in blocks:
+        ids, found = {entry.record_id for entry in block}, list[tuple[Entry, Recording]]()
+        # Nothing is read past a block's last entry, unless that was left out: what is read is then soon on disk.
+        while not (found and found[-1][0].record_id == block[-1].record_id):
+            pair = waiting.pop() if waiting else next(rest, None)
+            if pair is None:
+                break
+            if pair[0].record_id not in ids:
+                waiting.append(pair)
+                break
+            found.append(pair)
+        yield found
 
 
 def write_store(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from heartllm.language.model import ECGLanguageModel
 from heartllm.language.packing import IGNORED, Packed, collate, pack
 from heartllm.language.prompts import prompt_ids
 from heartllm.language.vocabulary import Vocabulary
+from heartllm.training.ahead import Ahead
 from heartllm.training.compiling import compiled_layers
 from heartllm.training.examples import EXACT, Drawing, Examples, at, draw_sequence
 from heartllm.training.loop import LoopConfig, fit, settings_of
@@ -183,7 +183,6 @@ def train_language(
         findings = torch.from_numpy(np.stack([row.findings for row in drawn]))
         return Drawn(sequences, findings, asker.draw(recipe.asked, rng) if asker is not None else None)
 
-    @lru_cache(maxsize=1)
     def drawn_at(step: int) -> Drawn:
         rows = [at(step * recipe.batch + i, len(train), recipe.loop.seed) for i in range(recipe.batch)]
         return draw(train, rows, recipe.drawing, np.random.default_rng((recipe.loop.seed, step)))
@@ -196,7 +195,7 @@ def train_language(
         return {**found, "positions": torch.tensor(float(sum(len(sequence.ids) for sequence in drawn.sequences)))}
 
     def loss(trained: nn.Module, step: int, part: Part) -> Mapping[str, Tensor]:
-        return losses(trained, drawn_at(step), part)
+        return losses(trained, batches(step), part)
 
     def evaluate() -> Mapping[str, float]:
         how = replace(
@@ -211,6 +210,7 @@ def train_language(
         return {name: value / count for name, value in sums.items()}
 
     with (
+        Ahead(drawn_at, recipe.loop.steps) as batches,
         compiled_layers(model, recipe.loop.device) if recipe.compile else nullcontext(),
         recomputed_layers(model) if recipe.checkpointing else nullcontext(),
     ):

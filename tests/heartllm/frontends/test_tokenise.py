@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heartllm.codec.codec import CodecConfig
 from heartllm.codec.store import FILL, TokenStore, fingerprint
+from heartllm.data.dataset import open_dataset
+from heartllm.data.dataset_check import BadRecords, read_all
 from heartllm.data.records import Entry
+from heartllm.data.synthetic import write_site
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm.frontends import tokenise
@@ -113,6 +119,31 @@ def test_unreadable_recordings_are_left_out_and_counted(tmp_path: Path, codec: F
     assert store.manifest["left_out"] == 4
     with pytest.raises(DataError, match="'r5'"):
         store.of("r5")
+
+
+@given(st.sets(st.integers(0, 9)), st.integers(1, 4))
+def test_blocks_get_what_was_read_of_them(unread: set[int], size: int) -> None:
+    all_of_them = entries(10)
+    blocks = [all_of_them[first : first + size] for first in range(0, 10, size)]
+    pairs = [(entry, recording(entry)) for number, entry in enumerate(all_of_them) if number not in unread]
+    found = list(tokenise.in_blocks(iter(pairs), blocks))
+    assert [[entry for entry, _ in part] for part in found] == [
+        [entry for entry in block if int(entry.record_id[1:]) not in unread] for block in blocks
+    ]
+
+
+def test_processes_that_read_ahead_change_no_byte(tmp_path: Path, codec: FSQCodes) -> None:
+    write_site("a", tmp_path, recordings=10, seed=1, workers=1)
+    dataset = open_dataset("synthetic-a", tmp_path)
+    chosen = dataset.entries()
+    chosen[4].path.with_suffix(".dat").unlink()
+    stores = {}
+    for workers in (0, 2):
+        read = partial(read_all, dataset, bad=BadRecords(allowed=1.0), workers=workers)
+        store = write_store(tmp_path / str(workers), codec, CODEC, chosen, read, dataset="made")
+        stores[workers] = (store.path / "codes.npy").read_bytes(), list(store.keys())
+    assert stores[0] == stores[2]
+    assert len(stores[0][1]) == 9
 
 
 def test_a_dataset_of_which_nothing_can_be_read(tmp_path: Path, codec: FSQCodes) -> None:
