@@ -127,7 +127,7 @@ class _Run:
         self.state_path, self.log_path = folder / "state.pt", folder / "log.jsonl"
         self.shards = Shards(model) if world().size > 1 and sharding.wanted() else None
         self.optimiser = torch.optim.AdamW(
-            _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+            _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.step, self.best, self.bad = 0, math.inf, 0
         self.best_weights: dict[str, Tensor] | None = None

@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from heartllm.errors import UsageError
-
 
 def wanted() -> bool:
     """Whether the launcher asks for FSDP, as `accelerate launch --use_fsdp` does."""
@@ -65,17 +63,11 @@ class Shards:
     Args:
         model: on its device. Decoder layers (what transformers says may not be split) are cut each by itself, all else
             together.
-
-    Raises:
-        UsageError: if PyTorch is too old.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        try:
-            from torch.distributed.fsdp import fully_shard
-        except ImportError:
-            remedy = "Install torch 2.6 or newer, or start without FSDP."
-            raise UsageError(f"torch {torch.__version__} has no fully_shard", where="FSDP", remedy=remedy) from None
+        from torch.distributed.fsdp import fully_shard
+
         self.model = model
         # Cutting replaces weights, adds hooks and changes classes; this is what to go back to.
         self.before = [(part, type(part), _without_weights(part)) for part in model.modules()]

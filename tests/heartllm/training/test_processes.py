@@ -74,7 +74,8 @@ def test_one_process_is_a_plain_loop(
     found, _ = trained(tmp_path / "run", recipe := replace(RECIPE, weights=Weights(1.0, 0.1)))
     torch.manual_seed(recipe.loop.seed)
     model, loop = Objective(make_model(), None, recipe.weights), recipe.loop
-    optimiser = torch.optim.AdamW(_groups(model, loop.weight_decay), lr=loop.learning_rate, betas=(0.9, 0.98))
+    groups = _groups(model, loop.weight_decay)
+    optimiser = torch.optim.AdamW(groups, lr=loop.learning_rate, betas=(0.9, 0.98), fused=True)
     for step in range(loop.steps):
         rng, model = np.random.default_rng((loop.seed, step)), model.train()
         rows = [examples.row(at(step * recipe.batch + i, len(examples), loop.seed)) for i in range(recipe.batch)]
