@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from heartllm.errors import DataError
+from heartllm.errors import DataError, UsageError
 from heartllm_eval.options import Confidence, DataRoot, Resamples, Verbosity
 
 LARGE = 25_000_000  # bytes; more than 40,000 reports of random words by five systems
@@ -21,6 +21,8 @@ EPILOG = """**Examples**
 `heartllm-eval view ours=runs/mine:model theirs=runs/theirs:model --tasks ptbxl_qa`
 
 `heartllm-eval view runs/mine --ecgs 50 --data_root /path/to/data` (the 50 recordings that it did worst on)
+
+`heartllm-eval view runs/mine --ecgs 8 --shade runs/checkpoint` (occlusion and attention, over the ECG)
 
 The page holds questions, references, patient features and answers, so share it only as you may share those. Samples,
 recordings and patients are numbered in the order of requests.jsonl unless `--ids` is given."""
@@ -37,6 +39,13 @@ def view(
         int, typer.Option("--ecgs", min=0, max=2000, help="Recordings to put in, the worst answered; some 30 kB each.")
     ] = 0,
     data_root: DataRoot = None,
+    shade: Annotated[
+        Path | None,
+        typer.Option(
+            "--shade",
+            help="Shade those ECGs by what this checkpoint's answers rest on. Some seconds an ECG and question.",
+        ),
+    ] = None,
     ids: Annotated[
         bool, typer.Option("--ids", help="Show ids of samples and recordings, patients' hashes, folder and command.")
     ] = False,
@@ -59,14 +68,16 @@ def view(
     from heartllm_eval.progress import Progress
     from heartllm_eval.scoring import Options
 
+    if shade is not None and not ecgs:
+        raise UsageError("there is no ECG to shade", where="--shade", remedy="Give --ecgs 8, or another number.")
     say = Progress(verbosity)
     found = gather(runs, split_names(tasks))
     target = output or next(iter(found.folders.values())) / "view.html"
     for name, record in found.records.items():
         if record.status not in ("done", "predicted"):
             say.warn(f"{name} is not finished ({record.status}): the page shows what is there")
-    wanted = Wanted(title, ids, ecgs, tuple(data_root or ()), compare, Options(confidence_n, confidence))
-    content = page(collect(found, wanted, warn=say.warn))
+    wanted = Wanted(title, ids, ecgs, tuple(data_root or ()), shade, compare, Options(confidence_n, confidence))
+    content = page(collect(found, wanted, warn=say.warn, bar=say.bar))
     try:
         write_whole(target, content)
     except OSError as error:

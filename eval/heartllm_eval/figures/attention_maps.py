@@ -133,12 +133,12 @@ def look(
     recording: Recording,
     patient: str,
     features: str,
-    asked: Sequence[tuple[str, str]],
+    asked: Sequence[tuple[str | None, str]],
     lenders: Lenders,
     settings: Settings,
     rng: np.random.Generator,
 ) -> Maps:
-    """Measures all maps of one ECG for (question, answer) pairs.
+    """Measures all maps of one ECG for (question or None for a report, answer) pairs.
 
     Raises:
         UsageError: for a checkpoint that sees no ECG, or whose attention cannot be had.

@@ -1,8 +1,8 @@
 // Zoom, pan and calipers over an ECG: with a mouse, with fingers, with keys.
 
 class EcgView {
-  constructor(box, about, leads, label) {
-    Object.assign(this, { box, about, leads, label, measuring: false, pointers: new Map() });
+  constructor(box, about, leads, label, shade) {
+    Object.assign(this, { box, about, leads, label, shade, shading: "", measuring: false, pointers: new Map() });
     this.layout = box.clientWidth < 500 ? "6 × 2" : "3 × 4";
     this.reading = el("output", { class: "reading" });
     this.buttons = el("div", { class: "ecg-tools", role: "toolbar", "aria-label": "ECG" });
@@ -11,7 +11,7 @@ class EcgView {
   }
 
   draw() {
-    this.drawing = drawEcg(this.about, this.leads, this.layout, this.label);
+    this.drawing = drawEcg(this.about, this.leads, this.layout, this.label, this.shading && this.shade[this.shading].shares);
     this.width = Number(this.drawing.dataset.width);
     this.height = Number(this.drawing.dataset.height);
     this.view = [0, 0, this.width, this.height];
@@ -24,8 +24,10 @@ class EcgView {
     const tool = (text, title, act, pressed) => el("button", { type: "button", title, "aria-label": title, "aria-pressed": pressed === undefined ? null : String(pressed), click: act }, text);
     put(this.buttons, ...Object.keys(LAYOUTS).map((name) => tool(name, `${name} leads`, () => { this.layout = name; this.draw(); }, name === this.layout)),
       tool("+", "Zoom in (+)", () => this.zoom(1.5)), tool("−", "Zoom out (-)", () => this.zoom(1 / 1.5)), tool("1:1", "Whole ECG (0)", () => this.reset()),
-      tool("Calipers", "Calipers (c)", () => this.measure(!this.measuring), this.measuring), this.reading);
-    put(this.box, this.buttons, this.drawing,
+      tool("Calipers", "Calipers (c)", () => this.measure(!this.measuring), this.measuring),
+      ...Object.keys(this.shade || {}).map((name) => tool(name, `Shade by ${name.toLowerCase()}`, () => { this.shading = this.shading === name ? "" : name; this.draw(); }, name === this.shading)),
+      this.reading);
+    put(this.box, this.buttons, this.drawing, this.shading && el("p", { class: "note shade-note" }, this.shade[this.shading].note),
       el("p", { class: "note" }, `25 mm/s, 10 mm/mV, shown at ${this.about.rate} Hz. Drag to pan, Ctrl and wheel or two fingers to zoom.`));
     this.show();
   }

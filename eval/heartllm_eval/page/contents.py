@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import UsageError
 from heartllm_eval import tables
-from heartllm_eval.page import columns, ecgs
+from heartllm_eval.page import columns, ecgs, shading
 from heartllm_eval.page.gather import Gathered, Task
 from heartllm_eval.rendering import Table
 from heartllm_eval.schema import RunRecord, to_json
 from heartllm_eval.scoring import Options
+
+if TYPE_CHECKING:
+    from heartllm.ecg.recording import Recording
 
 _FIRST = re.compile(r" \(first: .*\)")  # what a warning says of the first sample it is about can name a recording
 
@@ -29,6 +32,7 @@ class Wanted:
         title: above it.
         ids: with the identifiers of samples, recordings and patients' hashes, and with run folders.
         ecgs: how many recordings, read from `data_roots`.
+        shade: a checkpoint to shade those with, see `heartllm_eval.page.shading`.
         compare: with a comparison of the runs' first systems, where they are several; `options` say how.
     """
 
@@ -36,6 +40,7 @@ class Wanted:
     ids: bool = False
     ecgs: int = 0
     data_roots: tuple[Path, ...] = ()
+    shade: Path | None = None
     compare: bool = True
     options: Options = field(default_factory=Options)
 
@@ -48,7 +53,13 @@ class Contents:
     chunks: list[bytes]
 
 
-def collect(found: Gathered, wanted: Wanted, *, warn: Callable[[str], None] = lambda message: None) -> Contents:
+def collect(
+    found: Gathered,
+    wanted: Wanted,
+    *,
+    warn: Callable[[str], None] = lambda message: None,
+    bar: shading.Bar = shading.no_bar,
+) -> Contents:
     """Everything that the page shows.
 
     Raises:
@@ -61,13 +72,15 @@ def collect(found: Gathered, wanted: Wanted, *, warn: Callable[[str], None] = la
         return len(chunks) - 1
 
     patients, numbers = columns.Numbering(), columns.Numbering()
+    recordings = _recordings(found, wanted, warn)
     about = [_task(task, found, patients, numbers, wanted, keep) for task in found.tasks]
     meta = {
         "title": wanted.title or " and ".join(found.records),
         "runs": [_run(name, record, found.folders[name], wanted) for name, record in found.records.items()],
         "tables": _tables(found, wanted),
         "tasks": about,
-        "ecgs": _recordings(found, wanted, numbers, keep, warn),
+        "ecgs": {str(numbers(key)): _ecg(recording, keep) for key, recording in recordings.items()},
+        "shades": _shades(found, wanted, recordings, keep, warn, bar) if wanted.shade else None,
         "ids": wanted.ids,
     }
     if wanted.ids:
@@ -105,21 +118,39 @@ def _task(
     }
 
 
-def _recordings(
-    found: Gathered,
-    wanted: Wanted,
-    numbers: columns.Numbering,
-    keep: Callable[[bytes], int],
-    warn: Callable[[str], None],
-) -> dict[str, Any]:
-    """ECG number -> what it takes to draw it."""
+def _recordings(found: Gathered, wanted: Wanted, warn: Callable[[str], None]) -> dict[tuple[str, str], Recording]:
     if not wanted.ecgs:
         return {}
     seeds = {found.folders[name]: _seed(record) for name, record in found.records.items()}
-    read = ecgs.read(found.tasks, seeds, wanted.data_roots, wanted.ecgs, warn=warn)
+    return ecgs.read(found.tasks, seeds, wanted.data_roots, wanted.ecgs, warn=warn)
+
+
+def _ecg(recording: Recording, keep: Callable[[bytes], int]) -> dict[str, Any]:
+    """What it takes to draw it."""
+    packed = ecgs.packed(recording)
+    return {**{name: packed[name] for name in ("rate", "length", "step")}, "chunk": keep(packed["bytes"])}
+
+
+def _shades(
+    found: Gathered,
+    wanted: Wanted,
+    recordings: Mapping[tuple[str, str], Recording],
+    keep: Callable[[bytes], int],
+    warn: Callable[[str], None],
+    bar: shading.Bar,
+) -> dict[str, dict[int, Any]]:
+    """Task -> position of a sample -> [chunk, largest occlusion in nats, largest attention]."""
+    assert wanted.shade is not None
+    side, record = next(iter(found.first.values())), next(iter(found.records.values()))
+    by = dict(dict(record.systems.get(side.system) or {}).get("model") or {}).get("fingerprint")
+    shades = shading.shades(found.tasks, recordings, wanted.shade, answered_by=by, warn=warn, bar=bar)
     return {
-        str(numbers(key)): {**{name: ecg[name] for name in ("rate", "length", "step")}, "chunk": keep(ecg["bytes"])}
-        for key, ecg in read.items()
+        task.name: {
+            at: [keep(shades[task.name, request.id].packed()), *shades[task.name, request.id].most]
+            for at, request in enumerate(task.requests)
+            if (task.name, request.id) in shades
+        }
+        for task in found.tasks
     }
 
 

@@ -31,8 +31,30 @@ async function unpackEcg(about) {
   });
 }
 
+/** What an answer rests on: a share of the most at each position, by occlusion and by attention. */
+async function loadShade([chunk, nats, attention]) {
+  const bytes = new Uint8Array(await unpack(chunk));
+  const half = bytes.length / 2;
+  return {
+    Occlusion: { shares: bytes.subarray(0, half), note: `Darkest: the answer becomes ${nats.toFixed(2)} nats less likely when another patient's beats stand there (256 ms at a time).` },
+    Attention: { shares: bytes.subarray(half), note: `Darkest: ${(100 * attention).toFixed(2)} % of the attention while the answer is said, mean over all heads. It says where the model looks, not what it uses.` },
+  };
+}
+
+/** Bars over the whole height of the paper, as dark as a position's share. A code is of all leads at once. */
+function shadeOf(shares, seconds, height) {
+  const step = (seconds * SPEED) / shares.length;
+  const bars = [];
+  for (let from = 0, at = 1; at <= shares.length; at += 1) {
+    if (at < shares.length && shares[at] === shares[from]) continue; // one bar, without seams
+    if (shares[from] > 4) bars.push(svg("rect", { x: (PULSE + from * step).toFixed(2), y: 0, width: ((at - from) * step).toFixed(2), height, "fill-opacity": ((0.75 * shares[from]) / 255).toFixed(2) }));
+    from = at;
+  }
+  return bars;
+}
+
 /** Draws an ECG into a new <svg>; its user units are millimetres of paper. */
-function drawEcg(about, leads, layoutName, label) {
+function drawEcg(about, leads, layoutName, label, shares) {
   const layout = LAYOUTS[layoutName];
   const seconds = about.length / about.rate;
   const up5 = (mm) => Math.ceil(mm / 5) * 5;
@@ -51,7 +73,8 @@ function drawEcg(about, leads, layoutName, label) {
   const paper = (name) => svg("rect", { class: "paper", width, height, fill: `url(#${name})` });
   return svg("svg", { class: "ecg", viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: "0", "aria-label": label, "data-width": width, "data-height": height },
     svg("defs", {}, pattern("grid-1", 1), pattern("grid-5", 5)), svg("g", { class: "minor" }, paper("grid-1")),
-    svg("g", { class: "major" }, paper("grid-5")), traces, svg("g", { class: "calipers" }));
+    svg("g", { class: "major" }, paper("grid-5")),
+    svg("g", { class: "shade" }, shares && shadeOf(shares, seconds, height)), traces, svg("g", { class: "calipers" }));
 }
 
 function leadOf(about, values, name, start, seconds, base, room) {

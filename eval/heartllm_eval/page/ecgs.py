@@ -51,10 +51,10 @@ def read(
     most: int,
     *,
     warn: Callable[[str], None],
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """(dataset, record) -> what the page draws: rate, length, unit and the samples as bytes.
+) -> dict[tuple[str, str], Recording]:
+    """(dataset, record) -> the recording.
 
-    Each recording is shown as the first run showed it to its models: read, and shifted by `--perturb`, in the same way.
+    Each is shown as the first run showed it to its models: read, and shifted by `--perturb`, in the same way.
 
     Args:
         seeds: run folder -> the run's seed, which the noise of `--perturb` is drawn from.
@@ -73,7 +73,7 @@ def read(
         workspace = workspaces[task.name]
         workspace.dataset(dataset)
         try:
-            found[dataset, record] = _packed(workspace.read(dataset, record, _reader(task)))
+            found[dataset, record] = workspace.read(dataset, record, _reader(task))
         except HeartLLMError as error:
             warn(f"ECG left out: {error}")
     return found
@@ -84,8 +84,11 @@ def _reader(task: Task) -> Reader:
     return config.from_dict(Reader, values, where=task.sides[0].path)
 
 
-def _packed(recording: Recording) -> dict[str, Any]:
-    """Differences of 16-bit samples lead by lead, little-endian: they compress to a third of the samples."""
+def packed(recording: Recording) -> dict[str, Any]:
+    """What the page draws: rate in Hz, length in samples, millivolts a step, and the samples as bytes.
+
+    Differences of 16-bit samples lead by lead, little-endian: they compress to a third of the samples.
+    """
     signal: npt.NDArray[np.float64] = recording.signal.astype(np.float64)
     gaps = ~np.isfinite(signal)
     if not gaps.all() and recording.sampling_rate != RATE:

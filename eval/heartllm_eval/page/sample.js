@@ -11,7 +11,8 @@ async function sampleView(box, position, total) {
   const texts = textsOf(task.name, at);
   const patient = index.patient[at];
   ecgViews = [];
-  const ecgs = index.ecg[at].map((number) => ecgOf(number, index.ecg[at]));
+  const shade = META.shades && META.shades[task.name][at];
+  const ecgs = index.ecg[at].map((number) => ecgOf(number, index.ecg[at], shade));
   put(box,
     el("div", { class: "sample-head" },
       el("h2", { tabindex: "-1", id: "sample-title" }, `Sample ${(at + 1).toLocaleString("en")}`),
@@ -57,14 +58,14 @@ function answersOf(task, index, texts, at) {
   }));
 }
 
-function ecgOf(number, all) {
+function ecgOf(number, all, shade) {
   const about = META.ecgs[number];
   if (!about) return null;
   const box = el("div", { class: "ecg-box" });
   const name = all.length > 1 ? `ECG ${all.indexOf(number) + 1} of ${all.length}` : "ECG";
   ecgViews.push(async () => {
-    const leads = await loadEcg(number);
-    box.ecg = new EcgView(box, about, leads, `${name}: 12 leads, ${(about.length / about.rate).toFixed(1)} seconds, 25 mm/s, 10 mm/mV`);
+    const [leads, maps] = [await loadEcg(number), shade && await loadShade(shade)];
+    box.ecg = new EcgView(box, about, leads, `${name}: 12 leads, ${(about.length / about.rate).toFixed(1)} seconds, 25 mm/s, 10 mm/mV`, maps);
   });
   return el("figure", { class: "ecg-figure" }, el("figcaption", {}, name), box);
 }

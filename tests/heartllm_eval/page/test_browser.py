@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from heartllm_eval.page import contents as module
-from heartllm_eval.page import ecgs
 from heartllm_eval.page.assemble import page as assemble
 from heartllm_eval.page.contents import Wanted, collect
 from heartllm_eval.page.gather import gather
+from heartllm_eval.page.shading import Shade
 from heartllm_eval.schema import Request
 from heartllm_eval.testing import invented_requests
 
@@ -85,10 +85,12 @@ def both(runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 
     signal = np.tile(np.sin(2 * np.pi * np.arange(2500) / 250), (12, 1)).astype(np.float32)
     signal[6, 1000:1200] = np.nan
-    read = {("ptbxl", "test0v0"): ecgs._packed(Recording(signal, 250.0))}
+    read = {("ptbxl", "test0v0"): Recording(signal, 250.0)}
+    maps = {("invented_qa", "test0v0-0"): Shade(np.repeat([0.0, 2.0, 1.0], 8), np.full(24, 0.01))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.ecgs, "read", lambda *args, **options: read)
-        found = collect(gather([str(path) for path in runs]), Wanted(ecgs=1))
+        patch.setattr(module.shading, "shades", lambda *args, **options: maps)
+        found = collect(gather([str(path) for path in runs]), Wanted(ecgs=1, shade=Path("checkpoint")))
     path = tmp_path_factory.mktemp("pages") / "both.html"
     path.write_bytes(assemble(found))
     return path
@@ -196,6 +198,24 @@ def test_the_ecg_is_drawn_measured_and_moved(both: Path, open_page: Open) -> Non
     tab.mouse.up()
     milliseconds = int(tab.locator(".reading").inner_text().split()[0])
     assert milliseconds == pytest.approx(1000, abs=12)
+
+
+def test_the_ecg_is_shaded_by_what_the_answer_rests_on(both: Path, open_page: Open) -> None:
+    tab = open_page(both, "#view=samples&n=1")
+    tab.wait_for_selector("svg.ecg")
+    bars = tab.locator("svg.ecg .shade rect")
+    assert bars.count() == 0
+    tab.get_by_role("button", name="Shade by occlusion").click()
+    shown = bars.evaluate_all(
+        "nodes => nodes.map((n) => ['x', 'width', 'fill-opacity'].map((a) => +n.getAttribute(a)))"
+    )
+    assert shown == [[98.33, 83.33, 0.75], [181.67, 83.33, 0.38]]  # 25 mm/s from 15 mm on, in thirds of ten seconds
+    assert "2.00 nats" in tab.locator(".shade-note").inner_text()
+    tab.get_by_role("button", name="Shade by attention").click()
+    assert bars.count() == 1
+    assert "1.00 %" in tab.locator(".shade-note").inner_text()
+    tab.get_by_role("button", name="Shade by attention").click()
+    assert bars.count() == 0
 
 
 def test_nothing_that_a_model_says_runs(

@@ -325,7 +325,7 @@ def test_an_ecg_keeps_its_shape_at_the_rate_and_depth_of_the_page() -> None:
     times = np.arange(5000) / 500
     signal = np.stack([(lead + 1) * np.sin(2 * np.pi * 1.2 * times) for lead in range(12)]).astype(np.float32)
     signal[3, 2000:3000] = np.nan
-    packed = ecgs._packed(Recording(signal, 500.0))
+    packed = ecgs.packed(Recording(signal, 500.0))
     assert (packed["rate"], packed["length"]) == (250, 2500)
     steps = np.cumsum(np.frombuffer(packed["bytes"], "<i2").reshape(12, 2500), axis=1, dtype=np.int16)
     assert np.abs(steps[7] * packed["step"] - signal[7, ::2]).max() < 0.025
