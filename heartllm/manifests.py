@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from heartllm.errors import CheckpointError, absent
 from heartllm.untrusted import inside
@@ -22,6 +24,13 @@ def hash_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def seal(manifest: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """SHA-256 of a manifest that tells of itself, under "sha256", and of the files that it describes."""
+    told = {name: value for name, value in manifest.items() if name != "sha256"}
+    parts = [json.dumps(told, sort_keys=True), *(hash_file(path) for path in files)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,25 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         return
     part = path.with_name(f".{path.name}.part")
     try:
-        write(part)
-        sync(part)
-        part.replace(path)
+        with named(path):
+            write(part)
+            sync(part)
+            part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Inside, an error of the system names the file that was to be written: a full disk is told without it."""
+    try:
+        yield
+    except OSError as error:
+        # numpy counts what was written, and does not say why that was not all
+        reason = error.strerror or ("not all of it could be written" if "written" in str(error) else str(error))
+        raise OSError(error.errno, reason, str(path)) from None
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -60,6 +72,17 @@ def write_array(path: Path, values: npt.NDArray[Any]) -> None:
             np.save(stream, values)
 
     write_atomically(path, save)
+
+
+def reserve_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[Any]]:
+    """A new `.npy` file, mapped for writing. Its space is taken before: a disk that becomes full under a mapped file
+    kills the process without a word (SIGBUS)."""
+    with named(path):
+        values: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("rb+") as stream:
+                os.posix_fallocate(stream.fileno(), 0, max(1, path.stat().st_size))
+    return values
 
 
 def sync(path: Path) -> None:

@@ -23,8 +23,8 @@ from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.shards import Shard, open_part, read_block, whole_shards, write_block
 from heartllm.locks import locked
-from heartllm.manifests import hash_file
-from heartllm.writing import remove_folder, sync, write_whole
+from heartllm.manifests import seal
+from heartllm.writing import remove_folder, reserve_array, sync, write_whole
 
 Read = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]]
 MOST_CODES = FILL
@@ -185,7 +185,7 @@ class StoreWriter:
         held = "codes" if self.front.width is None else "values"
         shape = (len(names), *_empty(self.front, 0, self.views).shape[1:])
         temporary = self.unfinished / f"{held}.npy"
-        codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=TYPES[held][0], shape=shape)
+        codes = reserve_array(temporary, TYPES[held][0], shape)
         row = 0
         for path in paths:
             _, values = self._block(path) or ((), codes[:0])
@@ -194,12 +194,10 @@ class StoreWriter:
         codes.flush()
         del codes
         sync(temporary)
-        digest = hash_file(temporary)
         temporary.replace(self.folder / f"{held}.npy")
         manifest = {
             "schema": SCHEMA,
             "holds": held,
-            "sha256": digest,
             "shape": list(shape),
             "codec": self.codec_hash,
             "data": self.data,
@@ -209,6 +207,7 @@ class StoreWriter:
             "left_out": len(self.entries) - len(names),
             "keys": names,
         }
+        manifest["sha256"] = seal(manifest, [self.folder / f"{held}.npy"])
         write_whole(self.folder / "manifest.json", json.dumps(manifest))
         remove_folder(self.unfinished)
         return TokenStore.open(self.folder, self.codec_hash)

@@ -28,11 +28,13 @@ from heartllm.errors import CheckpointError, DataError
 from heartllm.language.packing import Ids, Packed, pack
 from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, prefix_ids, prompt_ids, soft_values
 from heartllm.language.vocabulary import Vocabulary
+from heartllm.manifests import seal
 from heartllm.training.reading import finding_names, target_row
 from heartllm.untrusted import read_array
 from heartllm.writing import write_array, write_whole
 
 SCHEMA = 2
+FILES = ("tokens", "pairs", "ecgs", "findings")
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def write_examples(
         "pairs": len(pairs),
         "tokens": used,
     }
+    manifest["sha256"] = seal(manifest, [folder / f"{name}.npy" for name in FILES])
     write_whole(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
@@ -150,8 +153,13 @@ class Examples:
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.tokens, self.pairs, self.ecgs, self.findings = (
-                read_array(folder / f"{name}.npy", mmap="r") for name in ("tokens", "pairs", "ecgs", "findings")
+                read_array(folder / f"{name}.npy", mmap="r") for name in FILES
             )
+            if not isinstance(manifest, dict) or manifest.get("sha256") not in (
+                None,  # of older versions
+                seal(manifest, [folder / f"{name}.npy" for name in FILES]),
+            ):
+                raise ValueError("the hash in manifest.json is another one")
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"the examples cannot be read ({error})", where=folder, remedy="Delete it and start again."

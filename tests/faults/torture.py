@@ -156,7 +156,8 @@ def all_cases(
     progress, until = work / "progress.json", time.monotonic() + most
     cases = [Case(**case) for case in json.loads(progress.read_text())] if progress.exists() else []
     stages.write_inputs(work / "base")
-    for stage in stages.STAGES:  # each needs those before it
+    last = max(stages.STAGES.index(stage) for stage in chosen)
+    for stage in stages.STAGES[: last + 1]:  # each needs those before it
         undisturbed(stage, work / "base")
     wanted = {stage.name: kills // len(chosen) + (i < kills % len(chosen)) for i, stage in enumerate(chosen)}
     yield cases
