@@ -158,18 +158,22 @@ class _Run:
         self.step, self.best, self.bad = state["step"], state["best"], state["bad"]
         self.best_weights, self.seconds = state["best_weights"], state["seconds"]
         self.running = state.get("running", {})
+        self.log = state.get("log") or self._written_log()  # states of older versions have none
         if "random" in state:  # dropout draws from it
             torch.set_rng_state(state["random"])
 
     def _reopen_log(self) -> None:
         """Drops the lines after the last save, which are told again."""
-        if self.log_path.exists():
-            lines = self.log_path.read_text(encoding="utf-8").splitlines()
-            entries = [json.loads(line) for line in lines if line.endswith("}")]
-            self.log = [entry for entry in entries if entry["step"] <= self.step]
-            text = "".join(json.dumps(entry) + "\n" for entry in self.log)
-            if leads():
-                write_whole(self.log_path, text)
+        if self.log_path.exists() and leads():
+            write_whole(self.log_path, "".join(json.dumps(entry) + "\n" for entry in self.log))
+
+    def _written_log(self) -> list[dict[str, Any]]:
+        """The lines of the log up to the last save."""
+        if not self.log_path.exists():
+            return []
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        return [entry for entry in entries if entry["step"] <= self.step]
 
     def elapsed(self) -> float:
         """Seconds of work, over all starts."""
@@ -193,6 +197,7 @@ class _Run:
             "best_weights": self.best_weights,
             "seconds": self.elapsed(),
             "running": self.running,
+            "log": self.log,
             "random": torch.get_rng_state(),
         }
         write_atomically(self.state_path, lambda path: _save(state, path))

@@ -173,7 +173,7 @@ def _site(out: Path) -> Seen:
     if whole:
         done = {f"files/{name}": digest for name, digest in files(folder / "records500").items()}
     for part in sorted((folder / "parts").glob("[0-9]*.json")):
-        for row in json.loads(part.read_text(encoding="utf-8")):
+        for row in json.loads(part.read_text(encoding="utf-8"))["rows"]:
             for suffix in (".dat", ".hea"):
                 name = _record_of(row) + suffix
                 done[f"files/{name.removeprefix('records500/')}"] = sha((folder / name).read_bytes())

@@ -27,6 +27,7 @@ from heartllm.data.synthetic.simulation import DURATION, SITES, draw
 from heartllm.ecg.recording import SAMPLING_RATE
 from heartllm.errors import DataError, HeartLLMError, UsageError
 from heartllm.locks import locked
+from heartllm.manifests import seal
 from heartllm.writing import remove_folder, write_atomically, write_whole
 
 PARTS, COMPLETE = "parts", "complete.json"
@@ -145,10 +146,11 @@ def _part(folder: Path, chunk: range) -> Path:
 def _rows(folder: Path, chunk: range) -> list[dict[str, list[str]]] | None:
     """The table rows of a finished chunk; None where it is to be drawn (again)."""
     try:
-        rows = json.loads(_part(folder, chunk).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        part = json.loads(_part(folder, chunk).read_text(encoding="utf-8"))
+        whole = part["sha256"] == seal(part, []) and len(part["rows"]) == len(chunk)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return rows if isinstance(rows, list) and len(rows) == len(chunk) else None
+    return part["rows"] if whole else None
 
 
 def _run(
@@ -203,7 +205,8 @@ def write_chunk(site: str, folder: Path, seed: int, chunk: range, borrowed: dict
     for index in chunk:
         wording = np.random.default_rng([seed, SITES.index(site), 3, index])
         rows.append(layout.write(folder, draw(seed, index, site, **settings), wording))
-    write_whole(_part(folder, chunk), json.dumps(rows))
+    part: dict[str, Any] = {"rows": rows}
+    write_whole(_part(folder, chunk), json.dumps({**part, "sha256": seal(part, [])}))
     return len(chunk)
 
 
