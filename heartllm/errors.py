@@ -39,6 +39,7 @@ class HeartLLMError(Exception):
 
 
 _Error = TypeVar("_Error", bound=HeartLLMError)
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 _SMALLER = "Take a smaller batch or fewer --workers; what was done is kept, and the same command continues it."
 
 
@@ -85,6 +86,14 @@ def refused(error: OSError, where: str | Path | None = None) -> DataError:
     )
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch, a library below it, or Python found no memory, on a GPU or a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    told = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in told for sign in _NO_MEMORY)
+
+
 def _end_quietly() -> None:
     """Ends as a program does whose output nobody reads any more: as if by SIGPIPE, without a word."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try to flush once more, and complain
@@ -117,7 +126,9 @@ def run_command_line(app: Callable[[], object]) -> None:
             raise
         print(f"error: {missing}", file=sys.stderr)
         sys.exit(missing.exit_code)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         print(f"error: not enough memory. {_SMALLER}", file=sys.stderr)
         sys.exit(HeartLLMError.exit_code)
     except OSError as error:

@@ -26,8 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from heartllm.config import dumps, to_dict
-from heartllm.errors import CheckpointError, DataError
-from heartllm.training.memory import out_of_memory, too_large
+from heartllm.errors import CheckpointError, DataError, out_of_memory
+from heartllm.training.memory import too_large
 from heartllm.training.processes import Part, any_of, from_first, last_of, leads, parts, replicated, total, wait, world
 from heartllm.untrusted import read_object
 from heartllm.writing import write_atomically, write_whole

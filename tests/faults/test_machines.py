@@ -74,12 +74,13 @@ def test_out_of_memory_in_one_step(tmp_path: Path, error: Exception) -> None:
     ("error", "told"),
     [
         (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), "runs/x: .*No space left on device"),
         (OSError(errno.EROFS, "Read-only file system", "runs/x"), "runs/x: .*Read-only file system"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), "runs/x: .*Permission denied"),
         (OSError("60000 requested and 8192 written"), "60000 requested"),
     ],
-    ids=["memory", "full", "read-only", "forbidden", "unnamed"],
+    ids=["memory", "GPU", "full", "read-only", "forbidden", "unnamed"],
 )
 def test_what_the_system_refuses_is_one_line(
     capsys: pytest.CaptureFixture[str], error: BaseException, told: str
