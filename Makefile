@@ -3,6 +3,8 @@
 #   make demo        evaluate the committed reference checkpoint on freshly drawn synthetic ECGs (no data set needed)
 #   make test        run the tests but the slow ones (those that need real recordings skip unless HEARTLLM_DATA names them)
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
+#   make torture     kill every stage KILLS times in all and compare with an undisturbed run (half an hour; resumable)
+#                    -> reports/faults.md
 #   make bench       benchmark suite, growth curves and profiles, on an idle machine -> reports/performance
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
@@ -11,7 +13,8 @@
 #   make setup       only set up
 #
 # Variables: PYTHON (python3.11), VENV (.venv), HEARTLLM_DATA, DEMO (.cache/demo), DEMO_RECORDINGS, DEMO_SEED, PYTEST_ARGS,
-# TEST_JOBS (processes that run tests; as many as there are cores, four at most).
+# TEST_JOBS (processes that run tests; as many as there are cores, four at most), KILLS (300), SEED (0; another one kills
+# at other moments).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -43,7 +46,7 @@ ifneq ($(HEARTLLM_DATA),)
 export HEARTLLM_DATA
 endif
 
-.PHONY: help setup demo test test-slow bench lint format reference paper report clean
+.PHONY: help setup demo test test-slow torture bench lint format reference paper report clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -78,6 +81,15 @@ test-slow: $(STAMP)
 ifeq ($(PYTEST_ARGS),)
 	$(BIN)/python -m pytest -m slow tests/benchmarks
 endif
+
+# Goes on after the last whole case of an earlier call with the same SEED. TORTURE_OUT=FOLDER leaves the committed page
+# alone; TORTURE_ARGS="--stages tokenizer,run --seconds 600" does a part of it.
+KILLS ?= 300
+SEED ?= 0
+TORTURE_ARGS ?=
+TORTURE_OUT ?= reports
+torture: $(STAMP)
+	HF_HUB_OFFLINE=1 MPLBACKEND=Agg $(BIN)/python tests/faults/torture.py --kills $(KILLS) --seed $(SEED) --work .cache/torture --out $(TORTURE_OUT) $(TORTURE_ARGS)
 
 # BENCH_ARGS=--quick and BENCH_TESTS="-m 'not slow'" shorten it; BENCH_OUT=FOLDER leaves the committed page alone.
 BENCH_ARGS ?=

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import Any, Literal
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.codec.store import FILL as MOST_CODES
 from heartllm.config import dumps, load, read_toml, to_dict
-from heartllm.errors import CheckpointError, UsageError, absent
+from heartllm.errors import CheckpointError, UsageError
 from heartllm.frontends import build, frontend_class
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
@@ -37,7 +36,11 @@ from heartllm.language.backbones import gguf_path, load_backbone
 from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained
 from heartllm.language.text_side import TextSide
 from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer, refuse_ecg_tokens
-from heartllm.untrusted import inside, read_safetensors_header
+from heartllm.manifests import hash_file
+from heartllm.manifests import verify as verify
+from heartllm.manifests import write_manifest as write_manifest
+from heartllm.untrusted import read_safetensors_header
+from heartllm.writing import write_atomically, write_whole
 
 SCHEMA = 1
 _AGAIN = "Fetch the checkpoint again."
@@ -73,70 +76,10 @@ class CheckpointConfig:
     backbone_hash: str | None = None
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def hash_backbone(name: str) -> str | None:
     """SHA-256 of the GGUF file that a backbone's name stands for; None where it stands for something else."""
     path = gguf_path(name)
     return None if path is None else hash_file(path)
-
-
-def _files(folder: Path) -> list[Path]:
-    """What a manifest covers: all but itself, notes (.md), hidden files, and a blind control in a folder inside."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and path.name != "manifest.json"
-        and path.suffix != ".md"
-        and not any(part.startswith((".", "blind")) for part in path.relative_to(folder).parts)
-    )
-
-
-def write_manifest(folder: Path) -> str:
-    """Hashes the folder's files into `manifest.json`; returns the hash of the manifest, which names the checkpoint."""
-    hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in _files(folder)}
-    text = json.dumps({"schema": SCHEMA, "files": hashes}, indent=1)
-    temporary = folder / f".manifest.{os.getpid()}"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / "manifest.json")
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def verify(folder: Path) -> str:
-    """Checks every file of a checkpoint against its manifest; returns the checkpoint's hash.
-
-    Raises:
-        CheckpointError: naming the first file that is missing, altered, or lies outside the folder.
-    """
-    try:
-        text = (folder / "manifest.json").read_text(encoding="utf-8")
-        hashes: dict[str, str] = dict(json.loads(text)["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        remedy = "Name a folder that `heartllm tokenizer`, `pretrain` or `tune` has finished."
-        error = CheckpointError("is not a checkpoint (no readable manifest.json)", where=folder, remedy=remedy)
-        raise (error if folder.is_dir() else absent(error)) from None
-    for path in _files(folder):  # what loading reads may not come unseen
-        name = path.relative_to(folder).as_posix()
-        read = path.parent == folder / "text" or (path.parent == folder and path.suffix in (".toml", ".safetensors"))
-        if read and name not in hashes:
-            raise CheckpointError("is not named in manifest.json", where=path, remedy="Remove it, or fetch again.")
-    for name, expected in hashes.items():
-        path = inside(folder, name)
-        if not path.is_file():
-            raise CheckpointError("is missing", where=folder / name, remedy=_AGAIN)
-        if hash_file(path) != expected:
-            raise CheckpointError(
-                "does not have the hash that manifest.json gives", where=folder / name, remedy="Fetch it again."
-            )
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_frontend(front: FrontEnd | Codec, folder: Path) -> None:
@@ -144,15 +87,24 @@ def save_frontend(front: FrontEnd | Codec, folder: Path) -> None:
 
     The codec keeps the names that it has always had, so that checkpoints of all ages look alike.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(front, Codec):
         stem, text = "codec", dumps(front.config)
     else:
         stem, text = "frontend", dumps({"kind": front.kind, front.kind: to_dict(front.config)})
-    (folder / f"{stem}.toml").write_text(text, encoding="utf-8")
-    save_file({name: value.contiguous() for name, value in front.state_dict().items()}, folder / f"{stem}.safetensors")
+    write_whole(folder / f"{stem}.toml", text)
+    weights = {name: value.contiguous() for name, value in front.state_dict().items()}
+    _save_tensors(weights, folder / f"{stem}.safetensors")
+
+
+def _save_tensors(tensors: Mapping[str, Any], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        write_atomically(path, lambda part: save_file(dict(tensors), part))
+    except SafetensorError as error:  # it does not raise what the system says
+        raise OSError(None, str(error), str(path)) from None
 
 
 def load_frontend(folder: Path) -> tuple[FrontEnd, str]:
@@ -281,19 +233,20 @@ def save_language(
     folder: Path, model: ECGLanguageModel, config: CheckpointConfig, logs: Mapping[str, Sequence[Any]]
 ) -> None:
     """Writes the language part of a checkpoint: configuration, trained parameters, text tokenizer, logs."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     kept = _kept(model, config)
     weights = {name: value.detach().contiguous().clone() for name, value in model.state_dict().items() if name in kept}
-    save_file(weights, folder / "language.safetensors")
+    _save_tensors(weights, folder / "language.safetensors")
     model.vocabulary.tokenizer.save_pretrained(folder / "text")
-    (folder / "checkpoint.toml").write_text(dumps(config), encoding="utf-8")
-    (folder / "training").mkdir(exist_ok=True)
+    write_whole(folder / "checkpoint.toml", dumps(config))
     for stage, log in logs.items():
-        (folder / "training" / f"{stage}.jsonl").write_text(
-            "".join(json.dumps(line) + "\n" for line in log), encoding="utf-8"
-        )
+        write_log(folder, stage, log)
+
+
+def write_log(folder: Path, stage: str, log: Sequence[Any]) -> None:
+    """Writes a stage's log, `training/<stage>.jsonl`."""
+    (folder / "training").mkdir(exist_ok=True)
+    write_whole(folder / "training" / f"{stage}.jsonl", "".join(json.dumps(line) + "\n" for line in log))
 
 
 def load_language(folder: Path, *, whole: bool = False) -> tuple[ECGLanguageModel, CheckpointConfig]:

@@ -312,7 +312,9 @@ def gap(
     table = gap_stage(opened, checkpoint, tokens, split=split, with_waveforms=waveforms, steps=steps)
     typer.echo(table)
     if out is not None:
-        out.write_text(table, encoding="utf-8")
+        from heartllm.writing import write_whole
+
+        write_whole(out, table)
 
 
 @app.command()

@@ -39,6 +39,8 @@ class HeartLLMError(Exception):
 
 
 _Error = TypeVar("_Error", bound=HeartLLMError)
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
+_SMALLER = "Take a smaller batch or fewer --workers; what was done is kept, and the same command continues it."
 
 
 class UsageError(HeartLLMError):
@@ -74,6 +76,24 @@ def missing_package(error: ModuleNotFoundError) -> HeartLLMError | None:
     )
 
 
+def refused(error: OSError, where: str | Path | None = None) -> DataError:
+    """What to tell where the system refused to read or write; `where` if it does not name a file."""
+    reason = " ".join((error.strerror or str(error)).split())
+    return DataError(
+        f"the system refused to read or write ({reason})",
+        where=os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else where,
+        remedy="Mend that (space, permissions); the same command continues.",
+    )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch, a library below it, or Python found no memory, on a GPU or a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    told = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in told for sign in _NO_MEMORY)
+
+
 def _end_quietly() -> None:
     """Ends as a program does whose output nobody reads any more: as if by SIGPIPE, without a word."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try to flush once more, and complain
@@ -106,6 +126,14 @@ def run_command_line(app: Callable[[], object]) -> None:
             raise
         print(f"error: {missing}", file=sys.stderr)
         sys.exit(missing.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"error: not enough memory. {_SMALLER}", file=sys.stderr)
+        sys.exit(HeartLLMError.exit_code)
+    except OSError as error:
+        print(f"error: {plain_line(str(refused(error)))}", file=sys.stderr)
+        sys.exit(HeartLLMError.exit_code)
     except KeyboardInterrupt:
         print("interrupted. What was done is kept; the same command continues it.", file=sys.stderr)
         sys.exit(130)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,8 +28,7 @@ from heartllm.checkpoint import (
     new_language,
     save_frontend,
     save_language,
-    verify,
-    write_manifest,
+    write_log,
 )
 from heartllm.codec.store import TokenStore, fingerprint
 from heartllm.config import dumps
@@ -46,6 +44,8 @@ from heartllm.frontends.tokenise import StoreWriter
 from heartllm.language.backbones import load_text
 from heartllm.language.model import ECGLanguageModel, choose_trained
 from heartllm.language.vocabulary import load_text_tokenizer
+from heartllm.locks import locked
+from heartllm.manifests import clear_work, is_finished, verify, write_manifest
 from heartllm.recipe import Recipe
 from heartllm.training.language import train_language
 from heartllm.training.processes import first, from_first, leads
@@ -68,6 +68,26 @@ def find_dataset(name: str, roots: Sequence[Path]) -> Dataset:
     return open_dataset(name, next((root for root in places if (root / folder).is_dir()), places[0]).absolute())
 
 
+@contextmanager
+def _making(out: Path, what: str, say: Say) -> Iterator[bool]:
+    """Holds a stage's folder for this run (process 0 does); gives whether the stage has still to be run.
+
+    Raises:
+        UsageError: if another run holds it.
+        CheckpointError: if what is there is finished, and is not what was written.
+    """
+    finished = is_finished(out)  # before anything is written: it may lie where nothing can be
+    if not finished:
+        out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", where=out) if leads() and not finished else nullcontext():
+        finished = finished or is_finished(out)  # by a run that has ended just now
+        if finished:
+            if leads():
+                clear_work(out)  # which a kill may have left
+            say(f"{out}: {what} is there already")
+        yield not finished
+
+
 def tokenizer_stage(
     recipe: Recipe,
     datasets: Sequence[Dataset],
@@ -87,49 +107,46 @@ def tokenizer_stage(
         text: checkpoint whose language model is the text side of front-ends that are trained against text.
         workers: processes that read recordings; 0 reads in this one.
     """
-    if (out / "manifest.json").exists():
-        verify(out)
-        say(f"{out}: the front-end is there already")
-        return
-    how = recipe.frontend.on(device)
-    side = None if text is None else load_text_side(text)
-    cache = out / "waveforms"
-    cache.mkdir(parents=True, exist_ok=True)
-    reports: dict[str, list[str | None]] = {}
+    with _making(out, "the front-end", say) as unfinished:
+        if not unfinished:
+            return
+        how = recipe.frontend.on(device)
+        side = None if text is None else load_text_side(text)
+        cache = out / "waveforms"
+        cache.mkdir(parents=True, exist_ok=True)
+        reports: dict[str, list[str | None]] = {}
 
-    def read(split: str, chosen: Sequence[Dataset]) -> Waveforms:
-        entries = [(dataset, dataset.entries(split)) for dataset in chosen]
-        count = sum(len(part) for _, part in entries)
-        told: list[str | None] = []
+        def read(split: str, chosen: Sequence[Dataset]) -> Waveforms:
+            entries = [(dataset, dataset.entries(split)) for dataset in chosen]
+            count = sum(len(part) for _, part in entries)
+            told: list[str | None] = []
 
-        def recordings() -> Iterator[Recording]:
-            for dataset, part in entries:
-                for entry, recording in read_all(
-                    dataset, part, max_bad_share=max_bad_share, workers=workers, nan_policy="interpolate"
-                ):
-                    told.append(entry.report)
-                    yield recording
+            def recordings() -> Iterator[Recording]:
+                for dataset, part in entries:
+                    found = read_all(
+                        dataset, part, max_bad_share=max_bad_share, workers=workers, nan_policy="interpolate"
+                    )
+                    for entry, recording in found:
+                        told.append(entry.report)
+                        yield recording
 
-        path = cache / f"{split}.npy"
-        rows, reports[split] = from_first(lambda: (len(cache_waveforms(recordings(), count, path)), told))
-        say(f"{split}: {rows} recordings, {count - rows} left out")
-        return open_waveforms(path)[:rows]
+            path = cache / f"{split}.npy"
+            rows, reports[split] = from_first(lambda: (len(cache_waveforms(recordings(), count, path)), told))
+            say(f"{split}: {rows} recordings, {count - rows} left out")
+            return open_waveforms(path)[:rows]
 
-    train, valid = read("train", datasets), read("valid", datasets[:1])
-    front, log = how.train(
-        train, valid, out / "run", reports=reports["train"], valid_reports=reports["valid"], text=side
-    )
-    if log:
-        say(f"{front.kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()))
-    if not leads():
-        return
-    save_frontend(front, out)
-    (out / "training").mkdir(exist_ok=True)
-    lines = "".join(json.dumps(line) + "\n" for line in log)
-    (out / "training" / "tokenizer.jsonl").write_text(lines, encoding="utf-8")
-    shutil.rmtree(out / "run", ignore_errors=True)
-    shutil.rmtree(cache)
-    write_manifest(out)
+        train, valid = read("train", datasets), read("valid", datasets[:1])
+        front, log = how.train(
+            train, valid, out / "run", reports=reports["train"], valid_reports=reports["valid"], text=side
+        )
+        if log:
+            say(f"{front.kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in log[-1].items()))
+        if not leads():
+            return
+        save_frontend(front, out)
+        write_log(out, "tokenizer", log)
+        write_manifest(out)
+        clear_work(out)
 
 
 def tokenize_stage(
@@ -253,58 +270,56 @@ def language_stage(
     Args:
         text: a checkpoint whose language model a tiny one begins as, its text tokenizer and all (a blind control).
     """
-    if (out / "manifest.json").exists():
-        verify(out)
-        say(f"{out}: the checkpoint is there already")
-        return
-    if stage == "forecasting" and not recipe.pretrain:
-        raise UsageError(
-            "this recipe has no first stage (pretrain = false)",
-            where="--recipe",
-            remedy="Run `heartllm tune --from` the folder of the front-end.",
+    with _making(out, "the checkpoint", say) as unfinished:
+        if not unfinished:
+            return
+        if stage == "forecasting" and not recipe.pretrain:
+            raise UsageError(
+                "this recipe has no first stage (pretrain = false)",
+                where="--recipe",
+                remedy="Run `heartllm tune --from` the folder of the front-end.",
+            )
+        verify(start)
+        front, codec_hash = load_frontend(start)
+        check_kind(recipe, front, start)
+        shop = Workshop(recipe, tokens, datasets, codec_hash)
+        settings = (recipe.forecasting if stage == "forecasting" else recipe.tuning).on(device)
+        if blind:
+            settings = replace(
+                settings,
+                drawing=replace(settings.drawing, blind=True),
+                weights=replace(settings.weights, forecast=0.0, reading=0.0, matching=0.0),
+            )
+        if (start / "checkpoint.toml").exists():
+            if text is not None:
+                remedy = "Give --text to the stage that makes the language model: the first one."
+                raise UsageError(f"{start} has its language model already", where="--text", remedy=remedy)
+            model, config = _continued(start, _trained(stage, recipe))
+        else:
+            model, config = _begun(recipe, front, shop, text, _trained(stage, recipe), settings.loop.seed)
+        config = replace(
+            config,
+            stage=stage,
+            blind=blind,
+            layout=settings.drawing.layout,
+            features=recipe.questions.features,
+            data=shop.data_hashes(),
         )
-    verify(start)
-    front, codec_hash = load_frontend(start)
-    check_kind(recipe, front, start)
-    shop = Workshop(recipe, tokens, datasets, codec_hash)
-    settings = (recipe.forecasting if stage == "forecasting" else recipe.tuning).on(device)
-    if blind:
-        settings = replace(
-            settings,
-            drawing=replace(settings.drawing, blind=True),
-            weights=replace(settings.weights, forecast=0.0, reading=0.0, matching=0.0),
-        )
-    if (start / "checkpoint.toml").exists():
-        if text is not None:
-            remedy = "Give --text to the stage that makes the language model: the first one."
-            raise UsageError(f"{start} has its language model already", where="--text", remedy=remedy)
-        model, config = _continued(start, _trained(stage, recipe))
-    else:
-        model, config = _begun(recipe, front, shop, text, _trained(stage, recipe), settings.loop.seed)
-    config = replace(
-        config,
-        stage=stage,
-        blind=blind,
-        layout=settings.drawing.layout,
-        features=recipe.questions.features,
-        data=shop.data_hashes(),
-    )
-    with first():
-        train, valid = shop.examples(model, out / "examples")
-    counts = f"{len(train)} ECGs, {len(train.pairs)} questions and reports, {len(train.names)} findings"
-    say(f"{stage}: {counts}; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters train")
-    mark = fingerprint([codec_hash, dumps(config), verify(start), *([verify(text)] if text is not None else [])])
-    log = train_language(model, settings, train, valid, out / "run", title=stage, mark=mark)
-    if not leads():
-        return
-    logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
-    save_language(out, model, config, {**logs, stage: log})
-    save_frontend(front, out)
-    if stage == "tuning" and recipe.questions.ask:
-        answers.write_answers(out / answers.FILE, shop.answers())
-    shutil.rmtree(out / "run")
-    shutil.rmtree(out / "examples")
-    write_manifest(out)
+        with first():
+            train, valid = shop.examples(model, out / "examples")
+        counts = f"{len(train)} ECGs, {len(train.pairs)} questions and reports, {len(train.names)} findings"
+        say(f"{stage}: {counts}; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} parameters train")
+        mark = fingerprint([codec_hash, dumps(config), verify(start), *([verify(text)] if text is not None else [])])
+        log = train_language(model, settings, train, valid, out / "run", title=stage, mark=mark)
+        if not leads():
+            return
+        logs = {path.stem: _read_log(path) for path in sorted((start / "training").glob("*.jsonl"))}
+        save_language(out, model, config, {**logs, stage: log})
+        save_frontend(front, out)
+        if stage == "tuning" and recipe.questions.ask:
+            answers.write_answers(out / answers.FILE, shop.answers())
+        write_manifest(out)
+        clear_work(out)
 
 
 def _trained(stage: str, recipe: Recipe) -> Literal["all", "lora", "lora+norms"]:

@@ -123,7 +123,8 @@ def read_object(path: Path, *, mmap: bool = True) -> Any:
     """What `torch.save` wrote, on the CPU: tensors, numbers, texts, lists and dictionaries only.
 
     Args:
-        mmap: map the tensors from disk, where the file allows it.
+        mmap: map the tensors from disk, where the file allows it. Else all is read, and first held against the file's
+            checksums, which torch does not look at.
 
     Raises:
         CheckpointError: if the file is absent, damaged, or holds anything that would have to be executed.
@@ -143,6 +144,8 @@ def read_object(path: Path, *, mmap: bool = True) -> Any:
     try:
         if zipped:
             _refuse_compressed(path)
+            if not mmap:
+                _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except DataError:
         raise
@@ -156,6 +159,12 @@ def read_object(path: Path, *, mmap: bool = True) -> Any:
         raise CheckpointError("is damaged or no file of torch.save", where=path, remedy=FETCH) from None
     except Exception:  # a damaged or hostile file can make the reader raise anything
         raise CheckpointError("is damaged or no file of torch.save", where=path, remedy=FETCH) from None
+
+
+def _check_sums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise ValueError("a checksum does not fit")
 
 
 def _refuse_compressed(path: Path) -> None:

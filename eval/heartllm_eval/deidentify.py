@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval import provenance
 from heartllm_eval.files import read_run
 from heartllm_eval.frozen import without_paths
-from heartllm_eval.planning import REQUESTS_FILE, RUN_FILE, write_whole
+from heartllm_eval.planning import REQUESTS_FILE, RUN_FILE
 from heartllm_eval.samples import SAMPLES_FILE
 from heartllm_eval.schema import Prediction, Request, Sample, dumps, ids_hash, requests_hash
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_lines, write_whole
 from heartllm_eval import provenance, tables
 from heartllm_eval.metrics import DEFAULT_METRICS
 from heartllm_eval.models.predictions import file_hash, read_predictions, report_unmatched
-from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE, check_continues, open_folder, write_whole
+from heartllm_eval.planning import MODEL, REQUESTS_FILE, RUN_FILE, check_continues, open_folder
 from heartllm_eval.progress import Progress
 from heartllm_eval.records import NO_RUN, read_json
 from heartllm_eval.references import describe_references, recorded
@@ -240,14 +241,14 @@ def write_answers(folder: Path, task: str, requests: Sequence[Request], predicti
     """
     said = read_predictions(predictions, [request.id for request in requests]).predictions
     samples = folder / task / MODEL / SAMPLES_FILE
+
+    def answer(request: Request) -> Prediction:
+        return said.get(request.id, Prediction(request.id, "", error="not in the predictions file"))
+
     try:
         samples.parent.mkdir(parents=True, exist_ok=True)
-        with (folder / task / REQUESTS_FILE).open("w", encoding="utf-8") as stream:
-            stream.writelines(f"{dumps(request)}\n" for request in requests)
-        with samples.open("w", encoding="utf-8") as stream:
-            for request in requests:
-                lacking = Prediction(request.id, "", error="not in the predictions file")
-                stream.write(f"{dumps(Sample(request, said.get(request.id, lacking)))}\n")
+        write_lines(folder / task / REQUESTS_FILE, (f"{dumps(request)}\n" for request in requests))
+        write_lines(samples, (f"{dumps(Sample(request, answer(request)))}\n" for request in requests))
     except OSError as error:
         raise DataError(
             f"cannot write there ({error.strerror})", where=folder, remedy="Choose another --output_path."

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from heartllm.errors import DataError, UsageError
 from heartllm.untrusted import inside, read_arrays
+from heartllm.writing import write_whole
 from heartllm_eval import frozen_arrays as arrays
 from heartllm_eval import statistics as stats
 from heartllm_eval.files import read_run
@@ -280,12 +281,12 @@ def _write(
     name = f"{task}-{hashlib.sha256(samples).hexdigest()[:12]}.npz"
     place = _samples_folder(folder) / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(samples)
+    write_whole(place, samples)
     hashes = {part: hashlib.sha256(content).hexdigest() for part, content in {**files, name: samples}.items()}
     manifest = {"version": FROZEN_VERSION, "samples": name, "sha256": hashes}
     files[MANIFEST_FILE] = (json.dumps(manifest, indent=1) + "\n").encode()
     for part, content in files.items():
-        (folder / part).write_bytes(content)
+        write_whole(folder / part, content)
     return sum(map(len, files.values()))
 
 

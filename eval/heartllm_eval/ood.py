@@ -15,6 +15,7 @@ from typing import Any
 
 from heartllm.ecg.perturb import parse
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.comparison.sides import Reader, Side, Spec
 from heartllm_eval.metrics.base import Metric
 from heartllm_eval.planning import RunSpec
@@ -230,7 +231,7 @@ def write(measured: Measured, folder: Path) -> Path:
     body = {"schema": SCHEMA, **to_json(measured)}
     lines = ",\n".join(json.dumps(point, ensure_ascii=False) for point in body.pop("points"))
     text = json.dumps(body, ensure_ascii=False, indent=0)[:-2] + f',\n"points": [\n{lines}\n]\n}}\n'
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path
 
 

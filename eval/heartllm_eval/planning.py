@@ -12,6 +12,7 @@ from typing import Any
 from heartllm import config
 from heartllm.errors import DataError, UsageError
 from heartllm.launched import World
+from heartllm.writing import write_whole
 from heartllm_eval.requests import Workspace, build_requests, limit_requests, parse_limit
 from heartllm_eval.schema import Request, dumps, ids_hash, requests_hash
 from heartllm_eval.scoring import Options
@@ -239,18 +240,6 @@ def left_as_it_was(output: Path | None) -> Iterator[None]:
         with suppress(OSError):  # one that is not empty stays
             for part in new:
                 part.rmdir()
-        raise
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file anew. A kill or a full disk leaves the one that was there, and nothing half-written beside it."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
         raise
 
 

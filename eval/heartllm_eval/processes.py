@@ -26,6 +26,7 @@ from typing import Any
 from heartllm import locks
 from heartllm.errors import DataError, HeartLLMError, UsageError
 from heartllm.launched import World
+from heartllm.writing import write_whole
 from heartllm_eval.schema import Request
 
 LAUNCHED = "HEARTLLM_EVAL_LAUNCHER"  # process id of the launcher, in the environment of what it started
@@ -120,9 +121,7 @@ def _mark(output: Path, message: str) -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("status") != "error":
             record.update(status="error", error=message)
-            part = path.with_suffix(".json.part")
-            part.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            part.replace(path)
+            write_whole(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
 
 class Terminated(KeyboardInterrupt):

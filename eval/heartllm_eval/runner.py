@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from heartllm.errors import DataError
+from heartllm.errors import refused
+from heartllm.writing import write_whole
 from heartllm_eval import processes, provenance
 from heartllm_eval.asking import ask, gather
 from heartllm_eval.cache import AnswerCache
@@ -42,7 +43,6 @@ from heartllm_eval.planning import (
     shift_of,
     systems_of,
     write_requests,
-    write_whole,
 )
 from heartllm_eval.progress import Progress
 from heartllm_eval.requests import Workspace, other_split_note
@@ -107,12 +107,9 @@ def run(
         _end(state, "interrupted", None)
         raise
     except OSError as error:
-        message = f"the system refused to read or write ({error.strerror or error})"
-        _end(state, "error", message)
-        where = error.filename or spec.output
-        raise DataError(
-            message, where=where, remedy="Mend that (space, permissions); the same command continues."
-        ) from None
+        told = refused(error, spec.output)
+        _end(state, "error", told.what)
+        raise told from None
     except Exception as error:
         _end(state, "error", str(error))
         raise

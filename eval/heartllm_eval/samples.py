@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 from heartllm_eval.schema import Sample, dumps, sample_from_json
 
 SAMPLES_FILE = "samples.jsonl"
@@ -78,9 +79,7 @@ def merge(folder: Path, samples: Mapping[str, Sample], order: Sequence[str]) -> 
     target = folder / SAMPLES_FILE
     lines = b"".join(dumps(samples[key]).encode("utf-8") + b"\n" for key in order)
     if not target.exists() or target.read_bytes() != lines:
-        part = folder / f"{SAMPLES_FILE}.part"
-        part.write_bytes(lines)
-        part.replace(target)
+        write_whole(target, lines)
     for path in shards(folder):
         if path != target:
             path.unlink()

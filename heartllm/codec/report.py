@@ -17,6 +17,7 @@ from heartllm.codec.measures import Agreement, disturbed, equal_shares, reconstr
 from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
 from heartllm.ecg.waves import Floats, Waves, averaged_beat, beat_windows, delineate, find_beats
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 
 BATCH = 8  # recordings encoded at a time
 
@@ -149,8 +150,8 @@ def codec_stage_report(
     say(text)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "codec.md").write_text(text, encoding="utf-8")
-        (out / "codec.json").write_text(report.to_json(), encoding="utf-8")
+        write_whole(out / "codec.md", text)
+        write_whole(out / "codec.json", report.to_json())
     return report
 
 

@@ -1,7 +1,7 @@
 """The token store: a dataset's recordings as a front-end's output, written once and read by memory map.
 
     manifest.json   schema, front-end hash, dataset, data hash, what is held, shape, record keys in order, how many were
-                    left out
+                    left out; SHA-256 of all this and of the file below, which stores of older versions lack
     codes.npy       (R, views, N) uint16, FILL behind the last code of an ECG that has fewer; or, of a continuous
     values.npy      (R, views, N, width) float16                                               front-end,
 
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, DataError
+from heartllm.manifests import seal
 from heartllm.untrusted import inside, read_array
 
 SCHEMA = 1
@@ -73,6 +74,10 @@ class TokenStore:
             or (codes.dtype, codes.ndim) != TYPES[held]
         ):
             raise CheckpointError("manifest and codes disagree", where=path, remedy=again)
+        if manifest.get("sha256") not in (None, seal(manifest, [path / f"{held}.npy"])):
+            raise CheckpointError(
+                "was altered or damaged: the hash in manifest.json is another one", where=path, remedy=again
+            )
         if codec_hash is not None and manifest["codec"] != codec_hash:
             raise CheckpointError(
                 f"was made by front-end {str(manifest['codec'])[:12]}, not {codec_hash[:12]}",

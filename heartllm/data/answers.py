@@ -14,6 +14,7 @@ from pathlib import Path
 
 from heartllm.data.records import ANSWER_SEPARATOR, Entry, Question
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 
 FILE = "training/answers.json"  # within a checkpoint
 MIN_POSITIVES = 4  # of the bundled recipes: an answer that fewer recordings give is not drawn for training
@@ -47,7 +48,7 @@ def write_answers(path: Path, counts: Mapping[str, int]) -> None:
     """Writes the file; the most frequent answer first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    path.write_text(json.dumps(ordered, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(ordered, ensure_ascii=False, indent=0) + "\n")
 
 
 def read_answers(path: Path) -> dict[str, int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from heartllm.errors import DataError
+from heartllm.writing import write_lines
 
 T = TypeVar("T")
 
@@ -55,14 +55,15 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
 def save_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Writes a JSON list, one row a line, in one step: the file is either the old or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
+
+    def lines() -> Iterator[str]:
         separator = "[\n"
         for row in rows:
-            file.write(separator + json.dumps(row, ensure_ascii=False))
+            yield separator + json.dumps(row, ensure_ascii=False)
             separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
-    os.replace(part, path)
+        yield "[]\n" if separator == "[\n" else "\n]\n"
+
+    write_lines(path, lines())
 
 
 class Row:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from heartllm.data.records import SPLITS, Entry
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 
 MANIFEST_NAME = "split_manifest.json"
 MANIFEST_VERSION = 1
@@ -100,10 +100,8 @@ def write_manifest(manifest: SplitManifest, path: Path) -> None:
         for split, digest in manifest.hashes().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
     document = {"version": MANIFEST_VERSION, "dataset": manifest.dataset, "splits": splits}
-    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(document, indent=1) + "\n")
 
 
 def read_manifest(path: Path) -> SplitManifest:

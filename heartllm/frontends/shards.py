@@ -9,16 +9,19 @@ the same by however many runs, in whatever order, it was written.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from heartllm.errors import CheckpointError, UsageError
 from heartllm.untrusted import inside, read_array
+from heartllm.writing import write_array, write_whole
 
 PLAN = "plan.json"
 _FIELDS = ("codec", "views", "data", "order", "shard")  # of a plan; views are also in `data`, and are told by name
@@ -55,13 +58,6 @@ class Shard:
     def blocks(self, total: int) -> range:
         """Which of `total` blocks are its own."""
         return range(self.number - 1, total, self.count)
-
-
-def write_text(path: Path, text: str) -> None:
-    """By another name first: a run that is killed leaves the whole file or none."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
 
 
 def shards_in(unfinished: Path) -> list[Shard]:
@@ -102,7 +98,7 @@ def open_part(unfinished: Path, plan: Mapping[str, object], shard: Shard | None)
     if (part / PLAN).exists():
         check_plan(part, plan)
     part.mkdir(parents=True, exist_ok=True)
-    write_text(part / PLAN, json.dumps(plan))
+    write_whole(part / PLAN, json.dumps(plan))
     return part
 
 
@@ -193,17 +189,36 @@ def whole_shards(unfinished: Path, plans: Mapping[str, object], ids: Sequence[Se
     return [found[number] for number in range(len(ids))]
 
 
-def _check_block(path: Path, asked: Sequence[str], like: Any, shard: Shard) -> None:
-    """A block that was cut off while it was copied, or comes from elsewhere, is refused."""
+def write_block(path: Path, keys: Sequence[str], values: npt.NDArray[Any]) -> None:
+    """Writes a block; `path` without a suffix. The list of keys is written last, and declares it whole."""
+    write_array(path.with_suffix(".npy"), values)
+    digest = hashlib.sha256(values.tobytes()).hexdigest()
+    write_whole(path.with_suffix(".json"), json.dumps({"keys": list(keys), "sha256": digest}))
+
+
+def read_block(path: Path, asked: Sequence[str], like: Any) -> tuple[list[str], npt.NDArray[Any]] | None:
+    """Record ids and values of a block; None where it is not there, not whole, damaged or not this block's.
+
+    Args:
+        asked: the record ids that it was asked for. like: see `whole_shards`.
+    """
     try:
-        keys = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        values = read_array(inside(path.parent, f"{path.name}.npy"), mmap="r" if keys else None)
+        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        # Before blocks were hashed, there was the list of keys alone.
+        keys, digest = (told, None) if isinstance(told, list) else (told["keys"], told["sha256"])
+        values = read_array(inside(path.parent, f"{path.name}.npy"))
         known = set(keys)
         fits = keys == [key for key in asked if key in known]
         fits = fits and (values.dtype, values.shape) == (like.dtype, (len(keys), *like.shape[1:]))
-    except (OSError, ValueError, TypeError):
-        fits = False
-    if not fits:
+        whole = digest is None or hashlib.sha256(values.tobytes()).hexdigest() == digest
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return (keys, values) if fits and whole else None
+
+
+def _check_block(path: Path, asked: Sequence[str], like: Any, shard: Shard) -> None:
+    """A block that was cut off while it was copied, or comes from elsewhere, is refused."""
+    if read_block(path, asked, like) is None:
         raise CheckpointError(
             "is damaged, or not this block's",
             where=path.with_suffix(".npy"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +21,10 @@ from heartllm.data.records import Entry
 from heartllm.ecg.recording import Recording
 from heartllm.errors import CheckpointError, DataError, UsageError
 from heartllm.frontends.base import FrontEnd
-from heartllm.frontends.shards import Shard, open_part, whole_shards, write_text
+from heartllm.frontends.shards import Shard, open_part, read_block, whole_shards, write_block
 from heartllm.locks import locked
-from heartllm.untrusted import read_array
+from heartllm.manifests import seal
+from heartllm.writing import remove_folder, reserve_array, sync, write_whole
 
 Read = Callable[[Sequence[Entry]], Iterable[tuple[Entry, Recording]]]
 MOST_CODES = FILL
@@ -112,6 +111,7 @@ class StoreWriter:
             raise CheckpointError(
                 "holds the tokens of other recordings", where=self.folder, remedy="Give another --out."
             )
+        remove_folder(self.unfinished)  # which a kill may have left
         return store
 
     def encode(
@@ -125,28 +125,30 @@ class StoreWriter:
 
         Raises:
             CheckpointError: if another store is being written there, or this one in other shards.
+            UsageError: if another process is writing the same part.
         """
         plan = self.plan(sharded=shard is not None)
         part = open_part(self.unfinished, plan if shard is None else {**plan, "shard": str(shard)}, shard)
-        numbers = range(len(self.blocks)) if shard is None else shard.blocks(len(self.blocks))
-        missing = {number for number in numbers if not (part / f"{number:06d}.json").exists()}
-        # One pass over all that is to be read, so that whoever reads ahead need not stop at the end of a block.
-        open_blocks = [self.blocks[number] for number in numbers if number in missing]
-        read_blocks = in_blocks(read(list(chain(*open_blocks))) if open_blocks else (), open_blocks)
         paths, done = [], 0
-        for number in numbers:
-            path = part / f"{number:06d}"
-            if number in missing:
-                keys, codes = _encode_block(self.front, next(read_blocks), self.views, number)
-                staged = part / f".{number:06d}.{os.getpid()}.npy"
-                np.save(staged, codes)
-                staged.replace(path.with_suffix(".npy"))
-                # Written last: the list of keys declares its block whole.
-                write_text(path.with_suffix(".json"), json.dumps(keys))
-            paths.append(path)
-            done += len(self.blocks[number])
-            progress(done)
+        with locked(part / ".lock", where=self.folder):
+            numbers = range(len(self.blocks)) if shard is None else shard.blocks(len(self.blocks))
+            missing = {number for number in numbers if self._block(part / f"{number:06d}") is None}
+            # One pass over all that is to be read, so that whoever reads ahead need not stop at the end of a block.
+            open_blocks = [self.blocks[number] for number in numbers if number in missing]
+            read_blocks = in_blocks(read(list(chain(*open_blocks))) if open_blocks else (), open_blocks)
+            for number in numbers:
+                path = part / f"{number:06d}"
+                if number in missing:
+                    write_block(path, *_encode_block(self.front, next(read_blocks), self.views, number))
+                paths.append(path)
+                done += len(self.blocks[number])
+                progress(done)
         return paths
+
+    def _block(self, path: Path) -> tuple[list[str], npt.NDArray[Any]] | None:
+        """A block's record ids and codes or values, if it is whole."""
+        asked = [entry.record_id for entry in self.blocks[int(path.name)]]
+        return read_block(path, asked, _empty(self.front, 0, self.views))
 
     def shards(self) -> list[Path]:
         """All blocks, from shards; nothing is written.
@@ -174,7 +176,11 @@ class StoreWriter:
     def _join(self, paths: Sequence[Path]) -> TokenStore:
         names: list[str] = []
         for path in paths:
-            names += json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            block = self._block(path)
+            if block is None:
+                remedy = "The same command encodes it again; of a shard, its own."
+                raise CheckpointError("is damaged", where=path.with_suffix(".npy"), remedy=remedy)
+            names += block[0]
         if not names:
             raise DataError(
                 f"none of its {len(self.entries)} recordings could be read",
@@ -184,14 +190,15 @@ class StoreWriter:
         held = "codes" if self.front.width is None else "values"
         shape = (len(names), *_empty(self.front, 0, self.views).shape[1:])
         temporary = self.unfinished / f"{held}.npy"
-        codes = np.lib.format.open_memmap(temporary, mode="w+", dtype=TYPES[held][0], shape=shape)
+        codes = reserve_array(temporary, TYPES[held][0], shape)
         row = 0
         for path in paths:
-            block = read_array(path.with_suffix(".npy"))
-            codes[row : row + len(block)] = block
-            row += len(block)
+            _, values = self._block(path) or ((), codes[:0])
+            codes[row : row + len(values)] = values
+            row += len(values)
         codes.flush()
         del codes
+        sync(temporary)
         temporary.replace(self.folder / f"{held}.npy")
         manifest = {
             "schema": SCHEMA,
@@ -205,8 +212,9 @@ class StoreWriter:
             "left_out": len(self.entries) - len(names),
             "keys": names,
         }
-        write_text(self.folder / "manifest.json", json.dumps(manifest))
-        shutil.rmtree(self.unfinished)
+        manifest["sha256"] = seal(manifest, [self.folder / f"{held}.npy"])
+        write_whole(self.folder / "manifest.json", json.dumps(manifest))
+        remove_folder(self.unfinished)
         return TokenStore.open(self.folder, self.codec_hash)
 
 

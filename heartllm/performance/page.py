@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from heartllm.errors import DataError, run_command_line
+from heartllm.writing import write_whole
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "asimd")
 
@@ -163,9 +164,9 @@ def rows_csv(results: Mapping[str, Any]) -> str:
 def write(results: Mapping[str, Any], out: Path) -> None:
     """Writes results.json and what follows from it."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (out / "README.md").write_text(page(results), encoding="utf-8")
-    (out / "rows.csv").write_text(rows_csv(results), encoding="utf-8")
+    write_whole(out / "results.json", json.dumps(results, indent=1) + "\n")
+    write_whole(out / "README.md", page(results))
+    write_whole(out / "rows.csv", rows_csv(results))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ Training draws from these files and from token stores; it holds no example in me
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from heartllm.errors import CheckpointError, DataError
 from heartllm.language.packing import Ids, Packed, pack
 from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, prefix_ids, prompt_ids, soft_values
 from heartllm.language.vocabulary import Vocabulary
-from heartllm.training.loop import write_atomically
+from heartllm.manifests import seal
 from heartllm.training.reading import finding_names, target_row
 from heartllm.untrusted import read_array
+from heartllm.writing import write_array, write_whole
 
 SCHEMA = 2
+FILES = ("tokens", "pairs", "ecgs", "findings")
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def write_examples(
         "findings": np.stack(targets),
     }
     for name, values in arrays.items():
-        write_atomically(folder / f"{name}.npy", _saver(values))
+        write_array(folder / f"{name}.npy", values)
     manifest = {
         "schema": SCHEMA,
         "mark": mark,
@@ -138,17 +140,8 @@ def write_examples(
         "pairs": len(pairs),
         "tokens": used,
     }
-    write_atomically(
-        folder / "manifest.json", lambda path: path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    )
-
-
-def _saver(values: npt.NDArray[Any]) -> Callable[[Path], None]:
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.save(file, values)
-
-    return save
+    manifest["sha256"] = seal(manifest, [folder / f"{name}.npy" for name in FILES])
+    write_whole(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
 class Examples:
@@ -160,8 +153,13 @@ class Examples:
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             self.tokens, self.pairs, self.ecgs, self.findings = (
-                read_array(folder / f"{name}.npy", mmap="r") for name in ("tokens", "pairs", "ecgs", "findings")
+                read_array(folder / f"{name}.npy", mmap="r") for name in FILES
             )
+            if not isinstance(manifest, dict) or manifest.get("sha256") not in (
+                None,  # of older versions
+                seal(manifest, [folder / f"{name}.npy" for name in FILES]),
+            ):
+                raise ValueError("the hash in manifest.json is another one")
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"the examples cannot be read ({error})", where=folder, remedy="Delete it and start again."

@@ -26,12 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from heartllm.config import dumps, to_dict
-from heartllm.errors import CheckpointError, DataError
+from heartllm.errors import CheckpointError, DataError, out_of_memory
 from heartllm.training import sharding
-from heartllm.training.memory import out_of_memory, too_large
+from heartllm.training.memory import too_large
 from heartllm.training.processes import Part, any_of, from_first, last_of, leads, parts, replicated, total, wait, world
 from heartllm.training.sharding import Shards, cut_like, optimiser_from_disk, optimiser_to_disk, whole
 from heartllm.untrusted import read_object
+from heartllm.writing import write_atomically, write_whole
 
 Loss = Callable[[nn.Module, int, Part], Mapping[str, Tensor]]
 
@@ -83,25 +84,22 @@ def settings_of(recipe: Any) -> str:
     return dumps(kept(to_dict(recipe)))
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` on a temporary name, syncs it and renames it: a reader sees the old or the new, never a half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     trained = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise
+        # All that torch says of a full disk is where in its own source it noticed.
+        raise OSError(None, "not all of it could be written; is the disk full?", str(path)) from None
 
 
 def rate_at(step: int, config: LoopConfig) -> float:
@@ -163,18 +161,22 @@ class _Run:
         self.step, self.best, self.bad = state["step"], state["best"], state["bad"]
         self.best_weights, self.seconds = state["best_weights"], state["seconds"]
         self.running = state.get("running", {})
+        self.log = state.get("log") or self._written_log()  # states of older versions have none
         if "random" in state:  # dropout draws from it
             torch.set_rng_state(state["random"])
 
     def _reopen_log(self) -> None:
         """Drops the lines after the last save, which are told again."""
-        if self.log_path.exists():
-            lines = self.log_path.read_text(encoding="utf-8").splitlines()
-            entries = [json.loads(line) for line in lines if line.endswith("}")]
-            self.log = [entry for entry in entries if entry["step"] <= self.step]
-            text = "".join(json.dumps(entry) + "\n" for entry in self.log)
-            if leads():
-                write_atomically(self.log_path, lambda path: path.write_text(text, encoding="utf-8"))
+        if self.log_path.exists() and leads():
+            write_whole(self.log_path, "".join(json.dumps(entry) + "\n" for entry in self.log))
+
+    def _written_log(self) -> list[dict[str, Any]]:
+        """The lines of the log up to the last save."""
+        if not self.log_path.exists():
+            return []
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        return [entry for entry in entries if entry["step"] <= self.step]
 
     def elapsed(self) -> float:
         """Seconds of work, over all starts."""
@@ -201,10 +203,11 @@ class _Run:
             "best_weights": self.best_weights,
             "seconds": self.elapsed(),
             "running": self.running,
+            "log": self.log,
             "random": torch.get_rng_state(),
         }
         if leads():
-            write_atomically(self.state_path, lambda path: torch.save(state, path))
+            write_atomically(self.state_path, lambda path: _save(state, path))
 
     def advance(self, loss: Loss) -> None:
         """One optimiser step."""
@@ -319,6 +322,8 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Trains `model` in place, on `config.device`, and returns the log, one dictionary a line of `folder/log.jsonl`.
 
+    The state stays in `folder`, and the same call gives the same at once: remove it once the model is kept elsewhere.
+
     Args:
         loss: (model, step, part of the step's batch) -> named losses, whose sums over parts are those of the batch; the
             one called "loss" is minimised. It calls the model that it is given, which may exchange gradients.
@@ -357,6 +362,7 @@ def fit(
                 if stop:
                     raise KeyboardInterrupt
                 if run.finished():
+                    run.save()  # what follows may be killed as well; then nothing of this is done again
                     break
                 if save:
                     run.save()
@@ -375,6 +381,4 @@ def fit(
     if config.device:
         model.cpu()
     wait()
-    if leads():
-        run.state_path.unlink(missing_ok=True)
     return run.log

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from heartllm.errors import HeartLLMError, UsageError
 from heartllm.language.model import ECGLanguageModel
 
@@ -29,14 +27,6 @@ def recomputed_layers(model: ECGLanguageModel) -> Iterator[None]:
         yield
     finally:
         model.body.gradient_checkpointing_disable()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or a CPU."""
-    told = str(error).lower()
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in told or "not enough memory" in told)
-    )
 
 
 def too_large(batch: int, count: int, title: str) -> HeartLLMError:

@@ -24,6 +24,7 @@ from heartllm.frontends.continuous import Continuous, ContinuousConfig
 from heartllm.frontends.fsq import FSQCodes
 from heartllm.training.loop import LoopConfig, fit, settings_of
 from heartllm.training.processes import Part
+from heartllm.writing import reserve_array
 
 MICROVOLT = 1000.0  # int16 steps in a millivolt
 Waveforms = npt.NDArray[np.int16]  # (R, 12, T) microvolts, usually memory-mapped
@@ -44,7 +45,7 @@ class TokenizerRecipe:
 
 def cache_waveforms(recordings: Iterable[Recording], count: int, path: Path, samples: int = 5000) -> Waveforms:
     """Writes at most `count` recordings as (R, 12, samples) int16 microvolts and returns the memory map, read-only."""
-    store = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(count, 12, samples))
+    store = reserve_array(path, np.int16, (count, 12, samples))
     rows = 0
     for recording in recordings:
         store[rows] = np.clip(recording.signal * MICROVOLT, -32768, 32767).round()

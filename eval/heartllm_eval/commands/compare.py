@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.commands.shared import check_format, split_names
 from heartllm_eval.options import Confidence, Format, Output, Resamples, Verbosity, console
 
@@ -184,8 +185,8 @@ def _write(comparison: Comparison, flips: Sequence[Flip], folder: Path, examples
     names = {"compare.json": "json", "compare.md": "markdown", "compare.csv": "csv", "compare.tex": "latex"}
     try:
         for name, form in names.items():
-            (folder / name).write_text(tables.render(comparison, flips, form, examples), encoding="utf-8")
-        (folder / "flips.jsonl").write_text("".join(dumps(flip) + "\n" for flip in flips), encoding="utf-8")
+            write_whole(folder / name, tables.render(comparison, flips, form, examples))
+        write_whole(folder / "flips.jsonl", "".join(dumps(flip) + "\n" for flip in flips))
     except OSError as error:
         raise _unwritable(folder, error) from None
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heartllm.errors import UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.options import DataRoot, console
 
 
@@ -82,7 +83,7 @@ def _check(dataset: str, split: str, roots: list[Path], output: Path | None) -> 
         text = "\n\n".join(table.markdown() for table in tables)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(f"# {TITLE} {dataset}\n\n`{command}`\n\n{PREFACE}\n\n{text}\n", encoding="utf-8")
+            write_whole(output, f"# {TITLE} {dataset}\n\n`{command}`\n\n{PREFACE}\n\n{text}\n")
         except OSError as error:
             raise UsageError(
                 f"cannot be written ({error.strerror})", where=output, remedy="Name another file."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.commands.measure import DataOut
 from heartllm_eval.options import DataRoot
 
@@ -226,7 +227,7 @@ def _say(text: str) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="")
+    write_whole(path, text)
     _say(f"written to {path}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heartllm.errors import UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.commands.measure import DataOut
 from heartllm_eval.commands.shared import check_format
 from heartllm_eval.options import Confidence, Format, Resamples, console
@@ -78,7 +79,7 @@ def loss(
     folder = output_path / "loss"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{tasks[0]}-to-{tasks[1]}.json"
-    path.write_text(json.dumps(json.loads(dumps(found)), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(json.loads(dumps(found)), indent=1, ensure_ascii=False) + "\n")
     shown = tables(found)
     if format == "text":
         show_all(shown, console())

@@ -60,11 +60,11 @@ def view(
 
     It opens from disk in any current browser and loads nothing from the network.
     """
+    from heartllm.writing import write_whole
     from heartllm_eval.commands.shared import split_names
     from heartllm_eval.page.assemble import page
     from heartllm_eval.page.contents import Wanted, collect
     from heartllm_eval.page.gather import gather
-    from heartllm_eval.planning import write_whole
     from heartllm_eval.progress import Progress
     from heartllm_eval.scoring import Options
 

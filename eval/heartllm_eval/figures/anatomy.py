@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import CheckpointError, DataError
+from heartllm.writing import write_whole
 
 if TYPE_CHECKING:
     from heartllm.responder import Responder
@@ -200,7 +201,7 @@ def write_anatomy(anatomy: Anatomy, path: Path) -> Path:
     """Writes it as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(anatomy).items()]
-    path.write_text(f'{{\n "schema": {SCHEMA},\n' + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_whole(path, f'{{\n "schema": {SCHEMA},\n' + ",\n".join(lines) + "\n}\n")
     return path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 from heartllm_eval.figures import style
 from heartllm_eval.figures.attention_maps import ATTENTION, BEATS, Lenders, Settings, lead_windows, look
 from heartllm_eval.figures.attention_measures import (
@@ -153,11 +154,8 @@ def _measure_one(
 
 
 def _write(path: Path, text: str) -> None:
-    """By another name first: a measurement that is killed leaves the whole part or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    write_whole(path, text)
 
 
 def real_example(
@@ -245,9 +243,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(rows)
     for name, table in (("samples", rows), ("summary", summary), ("heads", head_table(heads))):
-        (folder / f"{name}.csv").write_text(style.csv_text(table, where=name), encoding="utf-8", newline="")
+        write_whole(folder / f"{name}.csv", style.csv_text(table, where=name))
     content = {"schema": SCHEMA, **about, "examples": [asdict(example) for example in examples]}
-    (folder / "examples.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_whole(folder / "examples.json", json.dumps(content) + "\n")
     return summary
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from heartllm.errors import UsageError
+from heartllm.writing import write_whole
 from heartllm_eval import scoring
 from heartllm_eval import statistics as stats
 from heartllm_eval.figures.curves import rows
@@ -83,5 +84,5 @@ def merge(path: Path, scores: Sequence[Score]) -> Path:
     there = read_scores(path) if path.is_file() else []
     kept = [score for score in there if (score.system, score.metric) not in ours]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(csv_text(rows([*kept, *scores]), where=path), encoding="utf-8", newline="")
+    write_whole(path, csv_text(rows([*kept, *scores]), where=path))
     return path

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.figures.embedding_measures import (
     RESAMPLES,
     Cloud,
@@ -85,7 +86,7 @@ def write_panel(panel: Panel, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(panel.system)
     text = json.dumps({"schema": SCHEMA, **asdict(panel)}, ensure_ascii=False)
-    path.write_text(re.sub(r'(\{"system"|"numbers"|"points"|"ecg"|"text"|"input"|"state")', r"\n\1", text) + "\n")
+    write_whole(path, re.sub(r'(\{"system"|"numbers"|"points"|"ecg"|"text"|"input"|"state")', r"\n\1", text) + "\n")
     return path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from heartllm.ecg.recording import SAMPLING_RATE, Recording
 from heartllm.errors import DataError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.figures.forecast_measures import (
     GREEDY,
     NATS,
@@ -179,11 +180,8 @@ def _draws(record: str, seed: int, steps: int) -> Floats:
 
 
 def _write(path: Path, text: str) -> None:
-    """By another name first: a measurement that is killed leaves the whole part or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    write_whole(path, text)
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Path:

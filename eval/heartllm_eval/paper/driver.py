@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heartllm.errors import HeartLLMError, UsageError
+from heartllm.writing import write_whole
 from heartllm_eval import provenance
 from heartllm_eval.paper import stages, training_facts
 from heartllm_eval.paper.plan import TRAINING_FILE
@@ -238,7 +239,7 @@ def _stamp(setting: Setting, job: Job, seconds: float, source: Mapping[str, Any]
         "finished": provenance.now(), "seconds": round(seconds, 1), "key": job.key, "command": list(job.command),
         "device": setting.device, "hardware": provenance.hardware(setting.device), "source": dict(source),
     }  # fmt: skip
-    path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(about, indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

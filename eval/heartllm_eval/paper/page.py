@@ -62,7 +62,8 @@ def _main_table(plan: Plan, made: Mapping[str, Made]) -> list[str]:
             parts.append(f"{markdown_text(part.plan.title)}: not run yet.")
             continue
         block = part.blocks[0]
-        names = [column.name for column in part.plan.columns if column.name in _SHOWN]
+        columns = [column.name for column in part.plan.columns]
+        names = [name for name in columns if name in _SHOWN] or columns[:1]
         rows = [
             (
                 group.label if any(group.name == row.name for row in plan.rows) else f"  {group.label}",

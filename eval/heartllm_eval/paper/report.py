@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartllm.errors import DataError
+from heartllm.writing import write_whole
 from heartllm_eval.paper import claims, figures, page, published, tables
 from heartllm_eval.paper.evidence import Block, Runs
 from heartllm_eval.paper.plan import Plan
@@ -67,7 +68,7 @@ def build(
         for name, text in written.items():
             path = out / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="")
+            write_whole(path, text)
         drawn = figures.drawable()
         names = figures.draw_all(plan, _blocks(made), data, out / FIGURES) if drawn else []
     except OSError as error:

@@ -23,6 +23,7 @@ from typing import Any
 
 from heartllm import config
 from heartllm.errors import UsageError
+from heartllm.writing import write_whole
 from heartllm_eval.paper.plan import Plan, Regime, Row, Size, recipe_path
 
 HEARTLLM = (sys.executable, "-m", "heartllm.cli")
@@ -153,7 +154,7 @@ def write_file(path: Path, text: str) -> None:
     """Writes a small file; one that is the same already stays."""
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
 
 
 def checkpoint(setting: Setting, row: str, regime: str, seed: int) -> Path:

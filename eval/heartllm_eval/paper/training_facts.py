@@ -10,6 +10,7 @@ from typing import Any
 
 from heartllm.errors import DataError
 from heartllm.untrusted import read_safetensors_header
+from heartllm.writing import write_whole
 
 _LANGUAGE = ("forecasting", "tuning")
 _FRONT = ("codec.safetensors", "frontend.safetensors")
@@ -61,7 +62,7 @@ def parameters(path: Path) -> int:
 def write(facts_of: Mapping[str, Any], path: Path) -> None:
     """Writes the facts beside the frozen runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts_of, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(facts_of, indent=1) + "\n")
 
 
 def _last(path: Path) -> dict[str, Any]:

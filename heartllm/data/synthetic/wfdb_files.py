@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from heartllm.writing import named
+
 
 def write_record(
     path: Path,
@@ -28,9 +30,12 @@ def write_record(
     """
     name = path.name
     samples = np.ascontiguousarray(digital.T, dtype="<i2")
-    samples.tofile(path.with_name(f"{name}.dat"))
+    signals, header = path.with_name(f"{name}.dat"), path.with_name(f"{name}.hea")
+    with named(signals):
+        signals.write_bytes(samples.tobytes())
     sums = digital.sum(axis=1, dtype=np.int64) & 0xFFFF  # the header's checksum is the sum modulo 2**16
     lines = [f"{name} {len(leads)} {sampling_rate} {digital.shape[1]}{first_line_extra}"]
     for lead, first, total in zip(leads, digital[:, 0], sums, strict=True):
         lines.append(f"{name}.dat 16 {gain} 16 0 {int(first)} {int(total)} 0 {lead}")
-    path.with_name(f"{name}.hea").write_text("\n".join(lines) + "\n", encoding="ascii")
+    with named(header):
+        header.write_text("\n".join(lines) + "\n", encoding="ascii")

@@ -13,9 +13,10 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,12 @@ import numpy as np
 from heartllm.data.synthetic import site_a, site_b
 from heartllm.data.synthetic.simulation import DURATION, SITES, draw
 from heartllm.ecg.recording import SAMPLING_RATE
-from heartllm.errors import DataError, UsageError
+from heartllm.errors import DataError, HeartLLMError, UsageError
+from heartllm.locks import locked
+from heartllm.manifests import seal
+from heartllm.writing import remove_folder, write_atomically, write_whole
 
+PARTS, COMPLETE = "parts", "complete.json"
 VERSION = 3  # of the model and the files; a higher one means other recordings for the same seed
 CHUNK = 200
 BORROWED = ("noise_of", "machine_of")  # what a site may take from the other one
@@ -82,28 +87,42 @@ def write_site(
         _layout(str(other))
     plan: dict[str, Any] = {"site": site, "recordings": recordings, "seed": seed, "version": VERSION, **borrowed}
     if _already_complete(folder, plan):
+        remove_folder(folder / PARTS)  # which a kill may have left
         return folder
-    parts = folder / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    _atomic(parts / "plan.json", json.dumps(plan))
+    (folder / PARTS).mkdir(parents=True, exist_ok=True)
+    with locked(folder / PARTS / ".lock", where=folder):  # it goes with the parts
+        if not _already_complete(folder, plan):
+            _write(layout, folder, plan, borrowed, workers, progress)
+    return folder
+
+
+def _write(
+    layout: Any,
+    folder: Path,
+    plan: dict[str, Any],
+    borrowed: dict[str, Any],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    write_whole(folder / PARTS / "plan.json", json.dumps(plan))
+    site, recordings, seed = plan["site"], plan["recordings"], plan["seed"]
     chunks = [range(start, min(start + CHUNK, recordings)) for start in range(0, recordings, CHUNK)]
-    missing = [chunk for chunk in chunks if not _part(folder, chunk).exists()]
+    missing = [chunk for chunk in chunks if _rows(folder, chunk) is None]
     done = recordings - sum(len(chunk) for chunk in missing)
     for finished in _run(site, folder, seed, missing, workers, borrowed):
         done += finished
         if progress is not None:
             progress(done, recordings)
-    tables = _write_tables(layout, folder, [_part(folder, chunk) for chunk in chunks])
+    tables = _write_tables(layout, folder, chunks)
     readme = README.format(rate=SAMPLING_RATE, seconds=DURATION, **plan)
     readme += "".join(f"Its {name.removesuffix('_of')} is that of site {other}.\n" for name, other in borrowed.items())
-    _atomic(folder / "README.txt", readme)
-    _atomic(folder / "complete.json", json.dumps(plan | {"tables_sha256": tables}, indent=2) + "\n")
-    shutil.rmtree(parts)
-    return folder
+    write_whole(folder / "README.txt", readme)
+    write_whole(folder / COMPLETE, json.dumps(plan | {"tables_sha256": tables}, indent=2) + "\n")
+    remove_folder(folder / PARTS)
 
 
 def _already_complete(folder: Path, plan: dict[str, Any]) -> bool:
-    for file, finished in ((folder / "complete.json", True), (folder / "parts" / "plan.json", False)):
+    for file, finished in ((folder / COMPLETE, True), (folder / PARTS / "plan.json", False)):
         if not file.exists():
             continue
         try:
@@ -115,13 +134,23 @@ def _already_complete(folder: Path, plan: dict[str, Any]) -> bool:
                 "holds another synthetic site", where=folder, remedy="Choose another folder or remove this one."
             )
         return finished
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != PARTS for path in folder.iterdir()):  # the plan is the first file
         raise DataError("is not empty", where=folder, remedy="Choose another folder or remove this one.")
     return False
 
 
 def _part(folder: Path, chunk: range) -> Path:
-    return folder / "parts" / f"{chunk.start:09d}.json"
+    return folder / PARTS / f"{chunk.start:09d}.json"
+
+
+def _rows(folder: Path, chunk: range) -> list[dict[str, list[str]]] | None:
+    """The table rows of a finished chunk; None where it is to be drawn (again)."""
+    try:
+        part = json.loads(_part(folder, chunk).read_text(encoding="utf-8"))
+        whole = part["sha256"] == seal(part, []) and len(part["rows"]) == len(chunk)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return part["rows"] if whole else None
 
 
 def _run(
@@ -138,6 +167,12 @@ def _run(
         try:
             for job in as_completed(jobs):
                 yield job.result()
+        except BrokenProcessPool:
+            raise HeartLLMError(
+                "a worker process has ended without a word (killed, or out of memory)",
+                where=folder,
+                remedy="Give fewer --workers; the same command continues after the chunks that are whole.",
+            ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -170,30 +205,27 @@ def write_chunk(site: str, folder: Path, seed: int, chunk: range, borrowed: dict
     for index in chunk:
         wording = np.random.default_rng([seed, SITES.index(site), 3, index])
         rows.append(layout.write(folder, draw(seed, index, site, **settings), wording))
-    _atomic(_part(folder, chunk), json.dumps(rows))
+    part: dict[str, Any] = {"rows": rows}
+    write_whole(_part(folder, chunk), json.dumps({**part, "sha256": seal(part, [])}))
     return len(chunk)
 
 
-def _write_tables(layout: Any, folder: Path, parts: list[Path]) -> dict[str, str]:
+def _write_tables(layout: Any, folder: Path, chunks: list[range]) -> dict[str, str]:
     rows: dict[str, list[list[str]]] = {name: [] for name in layout.TABLES}
-    for part in parts:
-        for recording in json.loads(part.read_text(encoding="utf-8")):
+    for chunk in chunks:
+        for recording in _rows(folder, chunk) or ():
             for name, row in recording.items():
                 rows[name].append(row)
     hashes = {}
     tables = {name: (layout.TABLES[name], rows[name]) for name in rows} | layout.STATIC_TABLES
     for name, (columns, lines) in tables.items():
-        unfinished = folder / f"{name}.part"
-        with unfinished.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(lines)
-        hashes[name] = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-        os.replace(unfinished, folder / name)
+        write_atomically(folder / name, partial(_write_table, columns, lines))
+        hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     return hashes
 
 
-def _atomic(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+def _write_table(columns: tuple[str, ...], lines: list[list[str]], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(lines)

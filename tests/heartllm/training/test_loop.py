@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from heartllm.errors import CheckpointError, DataError
-from heartllm.training.loop import LoopConfig, fit, rate_at, write_atomically
+from heartllm.training.loop import LoopConfig, fit, rate_at
 from heartllm.training.processes import Part
 
 CONFIG = LoopConfig(steps=40, learning_rate=1e-2, warmup=5, evaluate_every=10, save_seconds=1e9)
@@ -87,9 +87,25 @@ def test_interrupted_runs_end_the_same(
     log = train(model, tmp_path / "run")
     assert torch.equal(flat(model), uninterrupted[0])
     assert without_times(log) == uninterrupted[1]
-    assert not (tmp_path / "run" / "state.pt").exists()
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert without_times([json.loads(line) for line in lines]) == uninterrupted[1]
+
+
+def test_a_finished_run_is_kept_until_its_model_is(
+    tmp_path: Path, uninterrupted: tuple[Tensor, list[dict[str, Any]]]
+) -> None:
+    """Whoever is killed between the last step and the checkpoint has the training still."""
+    state = tmp_path / "whole" / "state.pt"
+    assert torch.load(state, weights_only=True)["step"] == CONFIG.steps
+
+    def never(step: int) -> None:
+        raise AssertionError(f"step {step} is done again")
+
+    model = network()
+    log = train(model, tmp_path / "whole", before=never)
+    assert torch.equal(flat(model), uninterrupted[0])
+    assert without_times(log) == uninterrupted[1]
+    assert state.exists()
 
 
 @pytest.mark.parametrize("crash", [3, 15, 25, 39])
@@ -209,17 +225,3 @@ def test_rates_warm_up_and_fall_to_a_twentieth() -> None:
     assert max(rates) == rates[4] == rates[5] == CONFIG.learning_rate
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[40] == pytest.approx(CONFIG.learning_rate / 20)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, lambda p: p.write_text("old"))
-
-    def fail(p: Path) -> None:
-        p.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
