@@ -78,6 +78,9 @@ class Recipe:
     pretrain: bool = True
     frontend: FrontEndRecipe = field(default_factory=lambda: frontend_recipe({}, TokenizerRecipe(), "recipe"))
 
+    def __post_init__(self) -> None:
+        self.repeats()
+
     def repeats(self) -> dict[str, int]:
         """Dataset name -> appearances in one pass."""
         result = {}

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, DataError, UsageError, absent
+from heartllm.texts import check_plain
 
 SAFE_TORCH = (2, 6)  # before it, weights_only could be got around (CVE-2025-32434)
 FETCH = "Fetch the file again from where it was published."
@@ -37,7 +38,10 @@ def inside(folder: Path, name: str) -> Path:
         CheckpointError: if it lies outside.
     """
     root = folder.resolve()
-    path = (root / name.replace("\0", "?")).resolve()
+    try:
+        path = (root / name.replace("\0", "?")).resolve()
+    except (OSError, RuntimeError):  # links in a circle, a name longer than any
+        raise CheckpointError(f"{name!r} cannot be followed", where=folder, remedy="Do not use it.") from None
     if not path.is_relative_to(root):
         raise CheckpointError(f"{name!r} leads outside the folder", where=folder, remedy="Do not use it.")
     return path
@@ -50,6 +54,7 @@ def read_array(path: Path, *, mmap: Literal["r"] | None = None) -> Array:
         ValueError: if the file is none, holds objects, or less than its header says.
         OSError: if it cannot be read.
     """
+    check_plain(path)
     with path.open("rb") as stream:
         _check_claim(stream, path.stat().st_size)
     found: Array = np.load(path, mmap_mode=mmap, allow_pickle=False)
@@ -87,7 +92,12 @@ def _check_claim(stream: IO[bytes], size: int) -> None:
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"version {version} of .npy is unknown")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    try:
+        shape, _, dtype = read(stream)
+    except ValueError:
+        raise
+    except Exception as error:  # a Python literal, whose parser may raise anything
+        raise ValueError(f"its header is not understood ({type(error).__name__})") from None
     if dtype.hasobject:
         raise ValueError("it holds objects, which reading would have to execute")
     if any(part < 0 for part in shape) or math.prod(shape) * dtype.itemsize > size - stream.tell():
@@ -101,6 +111,7 @@ def read_safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
         ValueError: if the file is none, or holds less than its header says.
         OSError: if it cannot be read.
     """
+    check_plain(path)
     size = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(8)

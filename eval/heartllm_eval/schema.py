@@ -26,15 +26,6 @@ def digest(*parts: str, length: int = 16) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:length]
 
 
-def well_formed(text: str) -> str:
-    """The text with U+FFFD for every half of a character (a lone surrogate), of which no file can be written."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def cluster_id(dataset: str, patient_id: str) -> str:
     """The cluster of a sample: a hash prefix, so that no run folder shows a patient's id.
 

@@ -24,6 +24,7 @@ MAX_GAP = 0.1  # seconds; longer than this a gap can hide a QRS complex
 
 # Peak-to-peak in mV, the median over leads, beyond which the unit must be wrong: surface ECGs stay within 0.02 to 30.
 _LARGEST, _SMALLEST = 60.0, 0.005
+_BEYOND = 1e9  # mV; refused whatever the caller asks for: filters and float32 would make infinities of it
 
 
 def read_recording(
@@ -164,6 +165,12 @@ def make_recording(
         )
     signal, unit_notes = _to_millivolts(raw)
     arranged, lead_notes = arrange(signal, raw.names, where=where)
+    if np.abs(arranged, where=np.isfinite(arranged), out=np.zeros_like(arranged)).max() > _BEYOND:
+        raise DataError(
+            f"a sample lies beyond {_BEYOND:g} mV, which no ECG and no further computation keeps",
+            where=where,
+            remedy="Export the recording again, or pass the right units.",
+        )
     filled, gap_notes = apply_nan_policy(arranged, LEADS, raw.sampling_rate, nan_policy, max_gap, where)
     notes += [*unit_notes, *lead_notes, *gap_notes]
     if verify:

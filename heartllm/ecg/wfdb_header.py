@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from heartllm.errors import DataError, absent
+from heartllm.texts import LONGEST_NAME
 
 _FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -95,11 +96,18 @@ def _segment_names(lines: Sequence[str], count: int, path: Path) -> tuple[str, .
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
             raise DataError(f"the segment line {line.strip()[:60]!r} is not valid", where=path, remedy=_REMEDY)
-        if fields[0] != Path(fields[0]).name or "\0" in fields[0]:
-            raise DataError(f"the segment {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
+        _check_name("segment", fields[0], path)
         if fields[0] != "~" and int(fields[1][:18]) > 0:
             names[fields[0]] = None
     return tuple(names)
+
+
+def _check_name(what: str, name: str, path: Path) -> None:
+    """Refuses a name that is no file's, or that of a file in another folder."""
+    if "\0" in name or len(name.encode()) > LONGEST_NAME:
+        raise DataError(f"the name of the {what} is not valid", where=path, remedy=_REMEDY)
+    if name != Path(name).name:
+        raise DataError(f"the {what} {name!r} lies in another folder", where=path, remedy=_REMEDY)
 
 
 def _record_line(line: str, path: Path) -> tuple[str, int, int, float, int | None]:
@@ -141,10 +149,7 @@ def _signal_line(line: str, path: Path) -> SignalLine:
             where=path,
             remedy="Write its gain (steps per mV) into the header.",
         )
-    if "\0" in fields[0]:
-        raise DataError("the name of the signal file is not valid", where=path, remedy=_REMEDY)
-    if fields[0] != Path(fields[0]).name:
-        raise DataError(f"the signal file {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
+    _check_name("signal file", fields[0], path)
     adc_zero = numbers[1] if len(numbers) > 1 else 0
     return SignalLine(
         file_name=fields[0],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heartllm.errors import CheckpointError, UsageError
+from heartllm.texts import read_json
 from heartllm.untrusted import inside, read_array
 
 PLAN = "plan.json"
@@ -125,7 +126,7 @@ def check_plan(part: Path, plan: Mapping[str, object]) -> None:
     """
     remedy = "Give another --out, or delete this folder and tokenise its part again with the same codec, recipe, data."
     try:
-        there = json.loads((part / PLAN).read_text(encoding="utf-8"))
+        there = read_json(part / PLAN)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot be read ({error})", where=part / PLAN, remedy=remedy) from None
     for name in _FIELDS:
@@ -196,7 +197,7 @@ def whole_shards(unfinished: Path, plans: Mapping[str, object], ids: Sequence[Se
 def _check_block(path: Path, asked: Sequence[str], like: Any, shard: Shard) -> None:
     """A block that was cut off while it was copied, or comes from elsewhere, is refused."""
     try:
-        keys = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        keys = read_json(path.with_suffix(".json"))
         values = read_array(inside(path.parent, f"{path.name}.npy"), mmap="r" if keys else None)
         known = set(keys)
         fits = keys == [key for key in asked if key in known]
