@@ -100,7 +100,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
                 f"expected a list, found {type(value).__name__}", where=where, remedy="Write it as [a, b]."
             )
         return tuple(_convert(inner[0], part, where) for part in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 1000:
         return float(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
         raise UsageError(

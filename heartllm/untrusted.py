@@ -123,7 +123,7 @@ def read_safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
             parts = {name: part for name, part in header.items() if name != "__metadata__"}
             shapes = {name: tuple(int(axis) for axis in part["shape"]) for name, part in parts.items()}
             end = max((int(part["data_offsets"][1]) for part in parts.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError):
             raise ValueError("its header is not understood") from None
     if end > size - 8 - length or any(axis < 0 for shape in shapes.values() for axis in shape):
         raise ValueError("it holds less than its header says")

@@ -130,9 +130,11 @@ def _physical(digital: npt.NDArray[np.int16], lines: tuple[SignalLine, ...]) -> 
         physical = digital.astype(np.float32)
         if baseline.any():
             physical -= baseline.astype(np.float32)
-        physical /= gain.astype(np.float32)
+        with np.errstate(over="ignore"):
+            physical /= gain.astype(np.float32)
         return physical
-    return ((digital - baseline.astype(np.float64)) / gain).astype(np.float32)
+    with np.errstate(over="ignore"):  # a gain of next to nothing: what comes of it is no finite sample
+        return ((digital - baseline.astype(np.float64)) / gain).astype(np.float32)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -182,7 +184,10 @@ def _read_with_wfdb(stem: Path, header: Header, verify: bool) -> RawSignal:
     except Exception as error:  # wfdb raises whatever it meets: ValueError, IndexError, numpy's and soundfile's errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"cannot be decoded ({reason})", where=header.path, remedy="Fetch the record again.") from None
-    names, units = list(record.sig_name), list(record.units)
+    if header.segments:
+        names, units = [str(name or "") for name in record.sig_name], [str(unit or "mV") for unit in record.units]
+    else:  # as the header has them: the package leaves out what it does not understand
+        names, units = [line.name for line in header.signals], [line.units for line in header.signals]
     keep, rate = list(range(len(rows))), float(record.fs)
     if not plain and not header.segments:
         keep = [i for i, name in enumerate(names) if not is_ignored(name)]

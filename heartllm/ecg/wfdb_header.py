@@ -15,10 +15,14 @@ from pathlib import Path
 from heartllm.errors import DataError, absent
 from heartllm.texts import LONGEST_NAME
 
-_FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
+_FORMAT = re.compile(
+    r"(?P<format>[0-9]{1,3})(?:x(?P<per_frame>[0-9]{1,18}))?(?::(?P<skew>[0-9]{1,18}))?(?:\+(?P<offset>[0-9]{1,18}))?"
+)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_GAIN = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<units>\S+))?")
+_GAIN = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[+-]?[0-9]{{1,18}})\))?(?:/(?P<units>\S+))?")
 _RATE = re.compile(rf"(?P<rate>{_NUMBER})(?:/.*)?")
+_LONGEST_LINE = 1024  # characters
+_OTHER_LINES = 100  # that are no comments, behind the signals: some programs write such
 _REMEDY = "Fetch the header file again; it is damaged or no WFDB header."
 
 
@@ -76,10 +80,13 @@ def read_header(path: Path) -> Header:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise DataError("the header is empty", where=path, remedy=_REMEDY)
+    longest = max(map(len, lines))
+    if longest > _LONGEST_LINE:
+        raise DataError(f"the header has a line of {longest:,} characters", where=path, remedy=_REMEDY)
     name, segments, count, rate, samples = _record_line(lines[0], path)
     if segments:
         return Header(path, name, segments, rate, samples, (), _segment_names(lines[1:], segments, path), count)
-    if count < 1 or len(lines) - 1 < count:
+    if count < 1 or not count <= len(lines) - 1 <= count + _OTHER_LINES:
         raise DataError(
             f"the header promises {count} signals and describes {len(lines) - 1}", where=path, remedy=_REMEDY
         )

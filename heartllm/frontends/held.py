@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"cannot be read ({error})", where=path, remedy=AGAIN) from None
 
 
+def _leaves(value: Any) -> Iterator[Any]:
+    """Every single value of settings, also of tables and lists within."""
+    if isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
 def build_held(make: Callable[[], FrontEnd], settings: Mapping[str, Any], weights: Path) -> FrontEnd:
     """A front-end, once it is sure that its settings describe what the weights file holds: they may say anything.
 
@@ -41,7 +50,7 @@ def build_held(make: Callable[[], FrontEnd], settings: Mapping[str, Any], weight
 
     shapes = shapes_of(weights)
     stored = sum(map(math.prod, shapes.values()))
-    sizes = [part for value in settings.values() for part in (value if isinstance(value, list) else [value])]
+    sizes = list(_leaves(settings))
     most = max(stored, MOST_CODES)  # of anything that is counted; layers have a tensor each, at least
     if any(isinstance(size, int) and not -1 <= size <= most for size in sizes) or any(
         isinstance(size := settings.get(name, 0), int) and size > len(shapes) for name in ("layers", "blocks")

@@ -38,7 +38,7 @@ MODULE = {
     "authors": "authors",
 }
 LIGHT = ("ecgqa", "tables", "predictions", "suites")  # kinds that the base install reads
-BATCH = 500  # cases a process
+BATCH = 2500  # cases a process
 SILENCE = 60.0  # seconds without a finished case after which a process is taken for dead
 MOST = 1000.0  # MB
 SPARE = 4 << 30  # bytes of address space beyond what the process has at its start: what no reader may come near
@@ -70,7 +70,7 @@ def run_batch(name: str, seed: int, start: int, count: int, out: Path, *, only: 
         (work / "outside" / "secret").write_text("not yours")
         os.chdir(work)
         _warm(kind, work)
-        watch = Watch(work)
+        watch = Watch(work, elsewhere=kind.elsewhere)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + SPARE, resource.getrlimit(resource.RLIMIT_AS)[1]))
         before = listing(work)
@@ -220,9 +220,9 @@ def markdown(rows: list[dict[str, Any]], seed: int) -> str:
         "",
         *textwrap.wrap(
             "Written by `make fuzz`. Small valid files of each kind are spoilt (bytes, lines, cells, trees, headers, "
-            "links, hashes made right again) and given to the reader that a command would call. A case passes when the reader "
-            "returns, or refuses in one line that names the file, within 5 s and 1 GB, and writes, starts and opens "
-            f"nothing elsewhere. Every fiftieth case is left as it is and must be read. Seed {seed}.",
+            "links, hashes made right again) and given to the reader that a command would call. A case passes when the "
+            "reader returns, or refuses in one line that names the file, within 5 s and 1 GB, and writes, starts and "
+            f"opens nothing elsewhere. Every fiftieth case is left as it is and must be read. Seed {seed}.",
             width=120,
         ),
         "",

@@ -26,6 +26,7 @@ class Kind:
         spoil: mutations of its own: (rng, files) -> files; one of them in `share` of the cases comes first.
         mend: what an attacker would do at the end: make hashes and lengths right again.
         also: what a refusal may name in place of a file: a data set, whose splits come from several.
+        elsewhere: its files may name files of other folders, as recipes name bases.
         links: a link out of the folder, and a pipe, is among the attacks; data folders may hold links, and are trusted.
     """
 
@@ -38,6 +39,7 @@ class Kind:
     mend: Callable[[Random, Files], Files] | None = None
     links: bool = False
     also: Sequence[str] = ()
+    elsewhere: bool = False
 
     @cached_property
     def valid(self) -> Sequence[Files]:

@@ -282,6 +282,8 @@ def content(rng: Random, name: str, data: bytes) -> bytes:
 
 def folder(rng: Random, files: Files, *, links: bool) -> Files:
     """A file is missing, empty, a folder, a link that leads nowhere (with `links`, out of the folder), or another."""
+    if not files:
+        return files
     name, other = rng.choice(list(files)), rng.choice(list(files))
     kind = rng.randrange(7 if links else 5)
     if kind == 0:

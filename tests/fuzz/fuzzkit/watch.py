@@ -52,9 +52,10 @@ class Outcome:
 
 
 class Watch:
-    """Looks after the cases of a process, which lie below `work`; `work`/outside is not theirs."""
+    """Looks after the cases of a process, which lie below `work`; `work`/outside is not theirs, unless `elsewhere`."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, *, elsewhere: bool = False) -> None:
+        self.elsewhere = elsewhere
         self.work, self.outside = os.path.realpath(work), os.path.realpath(work / "outside")
         self.seen: list[str] = []
         self.on = False
@@ -77,7 +78,7 @@ class Watch:
             real = os.path.realpath(os.fsdecode(path))
             flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else 0
             changes = event != "open" or flags & _WRITES
-            if (changes and real != os.devnull) or real.startswith(self.outside):
+            if (changes and real != os.devnull) or (real.startswith(self.outside) and not self.elsewhere):
                 self.seen.append(f"{event} {real:.200} {flags}")
 
     @contextmanager

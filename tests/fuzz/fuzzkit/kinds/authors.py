@@ -77,7 +77,7 @@ def tensor(rng: Random, old: Any) -> Any:
     if kind == 5:
         return old.reshape(-1)
     if kind == 6:
-        return torch.zeros(*rng.choice(((0,), (), (4000, 4), (12, 4), (1, 1, 1, 1), (0, 4), (16, 4))))
+        return torch.zeros(rng.choice(((0,), (), (4000, 4), (12, 4), (1, 1, 1, 1), (0, 4), (16, 4))))
     if kind == 7:
         return {"x": old}
     if kind == 8:

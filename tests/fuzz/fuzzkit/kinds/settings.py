@@ -77,6 +77,8 @@ def read_settings(folder: Path, rng: Random) -> None:
         load_recipe(str(folder / "recipe.toml")).repeats()
 
 
-SETTINGS = Kind("recipes", settings, read_settings, ("recipe.toml", "recipe.toml", "recipe.toml", ""), (bases,), 0.1)
+SETTINGS = Kind(
+    "recipes", settings, read_settings, ("recipe.toml", "recipe.toml", "recipe.toml", ""), (bases,), 0.1, elsewhere=True
+)
 
 KINDS: Sequence[Kind] = (SETTINGS,)
