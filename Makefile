@@ -3,6 +3,7 @@
 #   make demo        evaluate the committed reference checkpoint on freshly drawn synthetic ECGs (no data set needed)
 #   make test        run the tests but the slow ones (those that need real recordings skip unless HEARTLLM_DATA names them)
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
+#   make fuzz        100,000 spoilt files of ten kinds against their readers (an hour of a core; resumable) -> reports/fuzz.md
 #   make bench       benchmark suite, growth curves and profiles, on an idle machine -> reports/performance
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
@@ -43,7 +44,7 @@ ifneq ($(HEARTLLM_DATA),)
 export HEARTLLM_DATA
 endif
 
-.PHONY: help setup demo test test-slow bench lint format reference paper report clean
+.PHONY: help setup demo test test-slow fuzz bench lint format reference paper report clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -78,6 +79,12 @@ test-slow: $(STAMP)
 ifeq ($(PYTEST_ARGS),)
 	$(BIN)/python -m pytest -m slow tests/benchmarks
 endif
+
+# The same CASES and SEED go on where they stopped; cases at fault lie in .cache/fuzz/faults, each with what makes it again.
+CASES ?= 100000
+SEED ?= 0
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seed $(SEED) --table reports/fuzz
 
 # BENCH_ARGS=--quick and BENCH_TESTS="-m 'not slow'" shorten it; BENCH_OUT=FOLDER leaves the committed page alone.
 BENCH_ARGS ?=

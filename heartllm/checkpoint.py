@@ -37,7 +37,7 @@ from heartllm.language.backbones import gguf_path, load_backbone
 from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained
 from heartllm.language.text_side import TextSide
 from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer, refuse_ecg_tokens
-from heartllm.texts import parse_json, read_text
+from heartllm.texts import hash_file, parse_json, read_text
 from heartllm.untrusted import inside
 
 SCHEMA = 1
@@ -70,15 +70,6 @@ class CheckpointConfig:
     stage: str = "tokenizer"
     data: tuple[str, ...] = field(default_factory=tuple)
     backbone_hash: str | None = None
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def hash_backbone(name: str) -> str | None:

@@ -1,8 +1,9 @@
-"""Text and JSON files of anybody: read whole, in one way, and wrong in one way (`ValueError`), whatever they hold."""
+"""Text and JSON files of anybody: read in one way, and wrong in one way (`ValueError`), whatever they hold; hashes."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -61,3 +62,16 @@ def mended(value: Any) -> Any:
     if isinstance(value, dict):
         return {mended(key): mended(part) for key, part in value.items()}
     return [mended(part) for part in value] if isinstance(value, list) else value
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

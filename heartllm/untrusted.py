@@ -11,6 +11,7 @@ import io
 import json
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 import zlib
@@ -21,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, DataError, UsageError, absent
-from heartllm.texts import check_plain
+from heartllm.texts import LONGEST_NAME, check_plain
 
 SAFE_TORCH = (2, 6)  # before it, weights_only could be got around (CVE-2025-32434)
 FETCH = "Fetch the file again from where it was published."
 LARGEST_UNPACKED = 1 << 30  # bytes that all arrays of an .npz may take together
+LONGEST_TOLD = 2000  # characters of a text in a pickle: tensors' names are shorter
 LARGEST_HEADER = 100 << 20  # bytes of a safetensors header; the library's own limit
 
 Array = npt.NDArray[Any]
@@ -38,6 +40,8 @@ def inside(folder: Path, name: str) -> Path:
         CheckpointError: if it lies outside.
     """
     root = folder.resolve()
+    if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in Path(name).parts):
+        raise CheckpointError(f"{name[:80]!r}... is longer than any name", where=folder, remedy="Do not use it.")
     try:
         path = (root / name.replace("\0", "?")).resolve()
     except (OSError, RuntimeError):  # links in a circle, a name longer than any
@@ -154,6 +158,7 @@ def read_object(path: Path, *, mmap: bool = True) -> Any:
     try:
         if zipped:
             _refuse_compressed(path)
+            _refuse_long_names(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except DataError:
         raise
@@ -175,3 +180,13 @@ def _refuse_compressed(path: Path) -> None:
         packed = next((part for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED), None)
     if packed is not None:
         raise CheckpointError(f"holds packed data ({packed.filename[:80]})", where=path, remedy=FETCH)
+
+
+def _refuse_long_names(path: Path) -> None:
+    """A class that is not allowed is told by torch after a search that takes time quadratic in its name."""
+    with zipfile.ZipFile(path) as archive:
+        pickles = [archive.read(part) for part in archive.infolist() if part.filename.endswith("data.pkl")]
+    for content in pickles:
+        for _, told, _ in pickletools.genops(content):
+            if isinstance(told, str) and len(told) > LONGEST_TOLD:
+                raise CheckpointError("names something of thousands of letters", where=path, remedy=FETCH)

@@ -275,7 +275,11 @@ def option_scores_from_json(data: Any) -> dict[str, float]:
         ValueError: unless it is an object of finite numbers.
     """
     numbers = data.values() if isinstance(data, Mapping) else (None,)
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
+    try:
+        fine = all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers)
+    except OverflowError:  # a whole number that no float holds
+        fine = False
+    if not fine:
         raise ValueError("'option_scores' must be an object of finite numbers")
     return {str(key): float(value) for key, value in data.items()}
 

@@ -18,11 +18,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from heartllm.checkpoint import hash_file
 from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.compat.files import as_tensors, check_names, check_tensor
 from heartllm.ecg.recording import LEADS
 from heartllm.errors import CheckpointError
+from heartllm.texts import hash_file
 from heartllm.untrusted import FETCH, read_object
 
 LeadOrder = Literal["ptbxl", "mimic"]

@@ -27,7 +27,7 @@ def as_tensors(found: Any, path: Path, what: str) -> dict[str, Tensor]:
         plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
         if not isinstance(name, str) or not plain or value.untyped_storage().nbytes() < value.nbytes:
             raise CheckpointError(f"{what}: {str(name)[:80]!r} is no plain tensor", where=path, remedy=FETCH)
-    return dict(found)
+    return {name: value.detach() for name, value in found.items()}  # a parameter is a tensor, too
 
 
 def check_names(found: Collection[str], expected: Collection[str], path: Path, remedy: str = FETCH) -> None:

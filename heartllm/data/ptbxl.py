@@ -116,7 +116,7 @@ def parse_codes(text: str, where: str) -> dict[str, float]:
     try:
         codes = ast.literal_eval(text)
         likelihoods = {str(code): float(value) for code, value in codes.items()}
-    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError, OverflowError):
         raise DataError(
             f"column 'scp_codes' holds {text[:60]!r}, which is no dictionary of codes and likelihoods",
             remedy="Write it as {'NORM': 100.0, 'SR': 0.0}.",

@@ -23,6 +23,7 @@ _UNIT = re.compile(
 _COMMENT = re.compile(r"#\s*(?P<key>[\w ]+?)\s*[:=]\s*(?P<value>.+?)\s*$")
 _RATE_KEYS = ("samplingrate", "samplerate", "samplingfrequency", "fs", "frequency", "hz")
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6}
+_LONGEST = 200  # characters of a name or comment that are looked at: patterns take time quadratic in them
 _MISSING = {"", "nan", "na", "null", "none"}
 
 
@@ -44,7 +45,7 @@ def read_csv(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
     facts: dict[str, str] = {}
     first = 0
     while first < len(lines) and (not lines[first].strip() or lines[first].lstrip().startswith("#")):
-        comment = _COMMENT.match(lines[first].strip())
+        comment = _COMMENT.match(lines[first].strip()[:_LONGEST])
         if comment:
             facts[re.sub(r"[\s_]", "", comment["key"].lower())] = comment["value"]
         first += 1
@@ -136,7 +137,7 @@ def _number(cell: str, line: int, path: Path) -> float:
 
 
 def _name_and_unit(cell: str) -> tuple[str, str | None]:
-    match = _UNIT.match(cell)
+    match = _UNIT.match(cell) if len(cell) <= _LONGEST else None
     if match is None:
         return cell, None
     return match["name"], match["round"] or match["square"] or match["tail"]

@@ -125,16 +125,15 @@ def _physical(digital: npt.NDArray[np.int16], lines: tuple[SignalLine, ...]) -> 
     rounded to float64 first becomes the same float32 (Figueroa, SIGNUM Newsletter 1995: 53 >= 2 * 24 + 2).
     """
     gain = np.array([line.gain for line in lines])[:, None]
-    baseline = np.array([line.baseline for line in lines])[:, None]
-    if np.abs(baseline).max() < _EXACT and (gain.astype(np.float32) == gain).all():
-        physical = digital.astype(np.float32)
-        if baseline.any():
-            physical -= baseline.astype(np.float32)
-        with np.errstate(over="ignore"):
+    baseline = np.array([line.baseline for line in lines], dtype=np.float64)[:, None]
+    with np.errstate(over="ignore"):  # an absurd gain: what comes of it is no finite sample
+        if np.abs(baseline).max() < _EXACT and (gain.astype(np.float32) == gain).all():
+            physical = digital.astype(np.float32)
+            if baseline.any():
+                physical -= baseline.astype(np.float32)
             physical /= gain.astype(np.float32)
-        return physical
-    with np.errstate(over="ignore"):  # a gain of next to nothing: what comes of it is no finite sample
-        return ((digital - baseline.astype(np.float64)) / gain).astype(np.float32)
+            return physical
+        return ((digital - baseline) / gain).astype(np.float32)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -30,6 +30,7 @@ from heartllm.frontends import build
 from heartllm.language.model import LanguageConfig, TinyConfig
 from heartllm.language.vocabulary import train_text_tokenizer
 from heartllm.responder import Responder
+from heartllm.untrusted import inside
 
 CODEC = CodecConfig(levels=(3, 3, 2, 2), decoder_width=16)
 FRONT_ENDS: dict[str, dict[str, Any]] = {
@@ -121,7 +122,7 @@ def read_folder(folder: Path, rng: Random) -> None:
     else:
         Responder.load(folder / "checkpoint")
         if (folder / "checkpoint" / FILE).is_file():
-            read_answers(folder / "checkpoint" / FILE)
+            read_answers(inside(folder / "checkpoint", FILE))
 
 
 FIRST = ("checkpoint/checkpoint.toml", *["frontend/frontend.toml"] * len(FRONT_ENDS), *["store/manifest.json"] * 2)

@@ -78,7 +78,14 @@ def read_settings(folder: Path, rng: Random) -> None:
 
 
 SETTINGS = Kind(
-    "recipes", settings, read_settings, ("recipe.toml", "recipe.toml", "recipe.toml", ""), (bases,), 0.1, elsewhere=True
+    "recipes",
+    settings,
+    read_settings,
+    ("recipe.toml", "recipe.toml", "recipe.toml", ""),
+    (bases,),
+    0.1,
+    also=("/etc/hostname: ",),
+    elsewhere=True,
 )
 
 KINDS: Sequence[Kind] = (SETTINGS,)
