@@ -218,6 +218,15 @@ def test_csv_and_npy_beyond_what_is_computed_with(tmp_path: Path) -> None:
         read_recording(tmp_path / "r.csv", sampling_rate=500, units="mV")
 
 
+@pytest.mark.parametrize("rate", ["0.001", "1e-300", "1e7"])
+def test_hours_in_a_few_samples(tmp_path: Path, rate: str, little_memory: Callable[[], None]) -> None:
+    """Resampled to 500 Hz they would take gigabytes."""
+    stem = plain(tmp_path, ("r 12 500", f"r 12 {rate}"))
+    little_memory()
+    with pytest.raises(DataError, match="a sampling rate of"):
+        read_recording(stem, verify=False)
+
+
 def test_leads_that_the_wfdb_package_does_not_understand(tmp_path: Path) -> None:
     """A name of other letters: the package gives None for it."""
     stem = plain(tmp_path, ("V6", "ቧ"), ("r.dat 16", "r.dat 16:1"))
