@@ -105,7 +105,7 @@ def other(rng: Random, files: Files) -> Files:
             state[nasty.text(rng)] = torch.zeros(2)
         elif kind == 2:
             state[rng.choice((1, None, ("a",), b"x", 2.5))] = torch.zeros(2)
-        elif key in state and isinstance(state[key], torch.Tensor):
+        elif isinstance(state.get(key), torch.Tensor) and state[key].device.type == "cpu" and not state[key].is_sparse:
             state[key] = tensor(rng, state[key])
     value: Any = state
     if name == "best.pt":
