@@ -5,6 +5,7 @@
 #   make test-slow   run the slow ones: whole sizes, many kills, the commands of the documents
 #   make torture     kill every stage KILLS times in all and compare with an undisturbed run (half an hour; resumable)
 #                    -> reports/faults.md
+#   make fuzz        100,000 spoilt files of ten kinds against their readers (an hour of a core; resumable) -> reports/fuzz.md
 #   make bench       benchmark suite, growth curves and profiles, on an idle machine -> reports/performance
 #   make lint        formatting, lint, types, layers
 #   make reference   train the reference checkpoint again (hours; resumable)
@@ -46,7 +47,7 @@ ifneq ($(HEARTLLM_DATA),)
 export HEARTLLM_DATA
 endif
 
-.PHONY: help setup demo test test-slow torture bench lint format reference paper report clean
+.PHONY: help setup demo test test-slow torture fuzz bench lint format reference paper report clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -90,6 +91,11 @@ TORTURE_ARGS ?=
 TORTURE_OUT ?= reports
 torture: $(STAMP)
 	HF_HUB_OFFLINE=1 MPLBACKEND=Agg $(BIN)/python tests/faults/torture.py --kills $(KILLS) --seed $(SEED) --work .cache/torture --out $(TORTURE_OUT) $(TORTURE_ARGS)
+
+# The same CASES and SEED go on where they stopped; cases at fault lie in .cache/fuzz/faults, each with what makes it again.
+CASES ?= 100000
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz.py --cases $(CASES) --seed $(SEED) --table reports/fuzz
 
 # BENCH_ARGS=--quick and BENCH_TESTS="-m 'not slow'" shorten it; BENCH_OUT=FOLDER leaves the committed page alone.
 BENCH_ARGS ?=

@@ -20,31 +20,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from heartllm.codec.codec import Codec, CodecConfig
-from heartllm.codec.store import FILL as MOST_CODES
 from heartllm.config import dumps, load, read_toml, to_dict
-from heartllm.errors import CheckpointError, UsageError
+from heartllm.errors import CheckpointError, UsageError, told_of
 from heartllm.frontends import build, frontend_class
 from heartllm.frontends.base import FrontEnd
 from heartllm.frontends.fsq import FSQCodes
+from heartllm.frontends.held import AGAIN, TOO_LARGE, build_held, shapes_of
 from heartllm.language.backbones import gguf_path, load_backbone
 from heartllm.language.model import ECGLanguageModel, LanguageConfig, build_tiny, choose_trained
 from heartllm.language.text_side import TextSide
 from heartllm.language.vocabulary import PLACEHOLDERS, Vocabulary, load_text_tokenizer, refuse_ecg_tokens
-from heartllm.manifests import hash_file
 from heartllm.manifests import verify as verify
 from heartllm.manifests import write_manifest as write_manifest
-from heartllm.untrusted import read_safetensors_header
+from heartllm.texts import hash_file
+from heartllm.untrusted import inside
 from heartllm.writing import write_atomically, write_whole
 
 SCHEMA = 1
-_AGAIN = "Fetch the checkpoint again."
-_TOO_LARGE = "the configuration describes a larger model than the file holds"
 
 
 @dataclass(frozen=True)
@@ -116,27 +114,35 @@ def load_frontend(folder: Path) -> tuple[FrontEnd, str]:
     """
     path = folder / "codec.toml"
     if path.is_file():
+        _stays_inside(folder, path)
         codec, weights = load(CodecConfig, path), path.with_suffix(".safetensors")
-        front: FrontEnd = _build(lambda: FSQCodes(codec), to_dict(codec), weights)
+        front: FrontEnd = build_held(lambda: FSQCodes(codec), to_dict(codec), weights)
     else:
         path = folder / "frontend.toml"
         if not path.is_file():
             remedy = "Name a folder that `heartllm tokenizer` has finished, or a checkpoint."
             raise CheckpointError("holds no front-end", where=folder, remedy=remedy)
+        _stays_inside(folder, path)
         table = read_toml(path)
         kind = str(table.get("kind"))
         settings = table.get(kind, {})
         if set(table) - {"kind", kind} or not isinstance(settings, dict):
-            raise CheckpointError("is not a front-end's", where=path, remedy=_AGAIN)
+            raise CheckpointError("is not a front-end's", where=path, remedy=AGAIN)
         frontend_class(kind, path)
         weights = path.with_suffix(".safetensors")
-        front = _build(lambda: build(kind, settings, path), settings, weights)
+        front = build_held(lambda: build(kind, settings, path), settings, weights)
     _load_weights(front, weights, set(front.state_dict()))
     digest = hash_file(weights)
     # The codec's hash is that of its weights, as it has always been; others may have settings that weights do not show.
     return front.eval().requires_grad_(False), (
         digest if path.name == "codec.toml" else hashlib.sha256(f"{digest}{hash_file(path)}".encode()).hexdigest()
     )
+
+
+def _stays_inside(folder: Path, configuration: Path) -> None:
+    """Front-ends are read without a manifest, too; neither their configuration nor their weights may be links out."""
+    for path in (configuration, configuration.with_suffix(".safetensors")):
+        inside(folder, path.name)
 
 
 def load_codec(folder: Path) -> tuple[FSQCodes, str]:
@@ -152,48 +158,13 @@ def load_codec(folder: Path) -> tuple[FSQCodes, str]:
     return front, digest
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        return read_safetensors_header(path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read ({error})", where=path, remedy=_AGAIN) from None
-
-
-def _build(make: Callable[[], FrontEnd], settings: Mapping[str, Any], weights: Path) -> FrontEnd:
-    """A front-end, once it is sure that its settings describe what the weights file holds: they may say anything.
-
-    It is made without memory first (torch's "meta" device), and its tensors are compared with those of the file.
-
-    Raises:
-        CheckpointError: if they differ.
-    """
-    import torch
-
-    shapes = _shapes(weights)
-    stored = sum(map(math.prod, shapes.values()))
-    sizes = [part for value in settings.values() for part in (value if isinstance(value, list) else [value])]
-    most = max(stored, MOST_CODES)  # of anything that is counted; layers have a tensor each, at least
-    if any(isinstance(size, int) and not -1 <= size <= most for size in sizes) or any(
-        isinstance(size := settings.get(name, 0), int) and size > len(shapes) for name in ("layers", "blocks")
-    ):
-        raise CheckpointError(_TOO_LARGE, where=weights, remedy=_AGAIN)
-    with torch.device("meta"):
-        described = {name: tuple(value.shape) for name, value in make().state_dict().items()}
-    if any(shapes.get(name, shape) != shape for name, shape in described.items()):
-        name = next(name for name, shape in described.items() if shapes.get(name, shape) != shape)
-        raise CheckpointError(f"does not fit its configuration ({name})", where=weights, remedy=_AGAIN)
-    if sum(map(math.prod, described.values())) > stored:
-        raise CheckpointError(_TOO_LARGE, where=weights, remedy=_AGAIN)
-    return make()
-
-
 def _check_size(config: CheckpointConfig, weights: Path) -> None:
     """Refuses a language model that would be larger than what its weights file holds, before it is built.
 
     Raises:
         CheckpointError: naming both sizes.
     """
-    shapes, tiny = _shapes(weights), config.language.tiny
+    shapes, tiny = shapes_of(weights), config.language.tiny
     stored = sum(map(math.prod, shapes.values()))
     needed = max(0, config.language.lora.rank) * sum("lora" in name for name in shapes)
     if config.language.backbone == "tiny":
@@ -201,7 +172,7 @@ def _check_size(config: CheckpointConfig, weights: Path) -> None:
         needed += config.text_rows * tiny.hidden + tiny.layers * tiny.hidden * (4 * tiny.hidden + 3 * tiny.feedforward)
         needed = max(needed, *sizes) if min(sizes) > 0 else stored + 1
     if needed > stored:
-        raise CheckpointError(f"{_TOO_LARGE}: {needed:,} numbers for {stored:,}", where=weights, remedy=_AGAIN)
+        raise CheckpointError(f"{TOO_LARGE}: {needed:,} numbers for {stored:,}", where=weights, remedy=AGAIN)
 
 
 def _load_weights(module: Any, path: Path, needed: set[str]) -> None:
@@ -212,15 +183,15 @@ def _load_weights(module: Any, path: Path, needed: set[str]) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot be read ({error})", where=path, remedy=_AGAIN) from None
+        raise CheckpointError(f"cannot be read ({error})", where=path, remedy=AGAIN) from None
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"does not fit its configuration ({line})", where=path, remedy=_AGAIN) from None
+        raise CheckpointError(f"does not fit its configuration ({line})", where=path, remedy=AGAIN) from None
     if wrong := [*unexpected, *(name for name in missing if name in needed)]:
         name = wrong[0]
-        raise CheckpointError(f"does not fit its configuration ({name})", where=path, remedy=_AGAIN)
+        raise CheckpointError(f"does not fit its configuration ({name})", where=path, remedy=AGAIN)
 
 
 def _kept(model: ECGLanguageModel, config: CheckpointConfig) -> set[str]:
@@ -262,7 +233,8 @@ def load_language(folder: Path, *, whole: bool = False) -> tuple[ECGLanguageMode
     front, _ = load_frontend(folder)
     config = load_config(folder, front)
     _check_size(config, folder / "language.safetensors")
-    model = new_language(config, load_text_tokenizer(folder / "text"), front=front, whole=whole)
+    with told_of(folder):
+        model = new_language(config, load_text_tokenizer(folder / "text"), front=front, whole=whole)
     _load_weights(model, folder / "language.safetensors", _kept(model, config))
     return model.eval(), config
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import sys
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heartllm.errors import UsageError
+from heartllm.errors import UsageError, told_of
+from heartllm.texts import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,17 +25,25 @@ else:  # pragma: no cover - only on Python 3.10
     import tomli as tomllib
 
 T = TypeVar("T")
+LARGEST_TOML = 1 << 20  # characters
+# A key of a hundred parts ("a.a.a. ..."): the parser takes time quadratic in them.
+_DEEP = re.compile(r"(?:\.[^\n=,\[\]{}#.]{1,100}){100}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file; errors name the file and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path)
+        if len(text) > LARGEST_TOML or _DEEP.search(text):
+            raise ValueError("it is too long, or its keys are nested too deep, to be a configuration")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise UsageError("no such file", where=path, remedy="Check the path.") from None
     except OSError as error:
         raise UsageError(f"cannot be read ({error.strerror})", where=path, remedy="Name a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UsageError("not valid TOML (nested too deep)", where=path, remedy="Mend the file.") from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageError(f"not valid TOML ({error})", where=path, remedy="Mend the line it names.") from None
 
 
@@ -60,7 +70,8 @@ def from_dict(kind: type[T], values: dict[str, Any], *, where: str | Path = "con
                 continue
             raise UsageError(f"missing key {name!r}", where=where, remedy=f"Add {name} = ... to it.")
     try:
-        return kind(**arguments)
+        with told_of(where):
+            return kind(**arguments)
     except ValueError as error:
         raise UsageError(str(error), where=where, remedy="Correct the value.") from None
 
@@ -89,11 +100,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
                 f"expected a list, found {type(value).__name__}", where=where, remedy="Write it as [a, b]."
             )
         return tuple(_convert(inner[0], part, where) for part in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 1000:
         return float(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))):
         raise UsageError(
-            f"expected {hint.__name__}, found {type(value).__name__} ({value!r})",
+            f"expected {hint.__name__}, found {type(value).__name__} ({value!r:.80})",
             where=where,
             remedy="Correct the value.",
         )

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from heartllm.plain import plain_line
+from heartllm.plain import plain_line, shortened
+
+LONGEST = 1200  # characters of what is wrong, and of a remedy: both may quote a file
 
 
 class HeartLLMError(Exception):
@@ -28,6 +31,7 @@ class HeartLLMError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, remedy: str, where: str | Path | None = None) -> None:
+        what, remedy = shortened(what, LONGEST), shortened(remedy, LONGEST)
         self.what, self.remedy, self.where = what, remedy, where
         place = f"{where}: " if where is not None else ""
         super().__init__(f"{place}{what}. {remedy}")
@@ -64,6 +68,17 @@ def absent(error: _Error) -> _Error:
     """
     error.exit_code = UsageError.exit_code
     return error
+
+
+@contextmanager
+def told_of(place: str | Path) -> Iterator[None]:
+    """Puts a file or folder before the place of an error of ours that comes from inside, also where it has none."""
+    try:
+        yield
+    except HeartLLMError as error:
+        where = str(place) if error.where is None else f"{place}: {error.where}"
+        HeartLLMError.__init__(error, error.what, remedy=error.remedy, where=where)
+        raise
 
 
 def missing_package(error: ModuleNotFoundError) -> HeartLLMError | None:

@@ -9,21 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from heartllm.errors import CheckpointError, absent
+from heartllm.texts import hash_file, parse_json, read_text
 from heartllm.untrusted import inside
 from heartllm.writing import remove_folder, sync, write_whole
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 WORK = ("run", "examples", "waveforms")  # of a stage that is not finished: its training's state, and what it reads
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def seal(manifest: Mapping[str, Any], files: Iterable[Path]) -> str:
@@ -84,8 +76,8 @@ def verify(folder: Path) -> str:
         CheckpointError: naming the first file that is missing, altered, or lies outside the folder.
     """
     try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        hashes: dict[str, str] = dict(json.loads(text)["files"].items())
+        text = read_text(inside(folder, MANIFEST))
+        hashes: dict[str, str] = dict(parse_json(text)["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         remedy = "Name a folder that `heartllm tokenizer`, `pretrain` or `tune` has finished."
         error = CheckpointError("is not a checkpoint (no readable manifest.json)", where=folder, remedy=remedy)

@@ -20,6 +20,22 @@ def plain(text: str) -> str:
     return "".join(map(_shown, _LINE_END.sub("\n", text)))
 
 
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and end where it has more than `most` characters: a file's line may have millions."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 3 // 4]} ... {text[-most // 8 :]} ({len(text):,} characters)"
+
+
+def well_formed(text: str) -> str:
+    """The text with U+FFFD for every half of a character (a lone surrogate), of which no file can be written."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def plain_line(text: str) -> str:
     """`plain` on one line: line ends become a sign."""
     return plain(text).replace("\n", "⏎")

@@ -7,6 +7,7 @@ key, lists and values replaced.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -78,6 +79,9 @@ class Recipe:
     pretrain: bool = True
     frontend: FrontEndRecipe = field(default_factory=lambda: frontend_recipe({}, TokenizerRecipe(), "recipe"))
 
+    def __post_init__(self) -> None:
+        self.repeats()
+
     def repeats(self) -> dict[str, int]:
         """Dataset name -> appearances in one pass."""
         result = {}
@@ -103,9 +107,10 @@ def _bundled(name: str) -> Path:
 
 
 def _find(name: str, folder: Path, where: str) -> Path:
-    path = folder / name if name.endswith(".toml") or not _bundled(name).is_file() else _bundled(name)
-    if not path.is_file():
-        known = ", ".join(sorted(item.stem for item in _bundled("").parent.glob("*.toml")))
+    bundled = {item.stem: item for item in sorted(_bundled("").parent.glob("*.toml"))}
+    path = folder / name if name.endswith(".toml") else bundled.get(name, folder / name)
+    if not os.path.isfile(path):  # False, too, for what is no name of a file
+        known = ", ".join(bundled)
         raise UsageError(f"no recipe {name!r}", where=where, remedy=f"Bundled: {known}; or give a TOML file.")
     return path
 

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 import zlib
@@ -21,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, DataError, UsageError, absent
+from heartllm.texts import LONGEST_NAME, check_plain
 
 SAFE_TORCH = (2, 6)  # before it, weights_only could be got around (CVE-2025-32434)
 FETCH = "Fetch the file again from where it was published."
 LARGEST_UNPACKED = 1 << 30  # bytes that all arrays of an .npz may take together
+LONGEST_TOLD = 2000  # characters of a text in a pickle: tensors' names are shorter
 LARGEST_HEADER = 100 << 20  # bytes of a safetensors header; the library's own limit
 
 Array = npt.NDArray[Any]
@@ -37,7 +40,12 @@ def inside(folder: Path, name: str) -> Path:
         CheckpointError: if it lies outside.
     """
     root = folder.resolve()
-    path = (root / name.replace("\0", "?")).resolve()
+    if any(len(part.encode("utf-8", "replace")) > LONGEST_NAME for part in Path(name).parts):
+        raise CheckpointError(f"{name[:80]!r}... is longer than any name", where=folder, remedy="Do not use it.")
+    try:
+        path = (root / name.replace("\0", "?")).resolve()
+    except (OSError, RuntimeError):  # links in a circle, a name longer than any
+        raise CheckpointError(f"{name!r} cannot be followed", where=folder, remedy="Do not use it.") from None
     if not path.is_relative_to(root):
         raise CheckpointError(f"{name!r} leads outside the folder", where=folder, remedy="Do not use it.")
     return path
@@ -50,6 +58,7 @@ def read_array(path: Path, *, mmap: Literal["r"] | None = None) -> Array:
         ValueError: if the file is none, holds objects, or less than its header says.
         OSError: if it cannot be read.
     """
+    check_plain(path)
     with path.open("rb") as stream:
         _check_claim(stream, path.stat().st_size)
     found: Array = np.load(path, mmap_mode=mmap, allow_pickle=False)
@@ -87,7 +96,12 @@ def _check_claim(stream: IO[bytes], size: int) -> None:
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"version {version} of .npy is unknown")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    try:
+        shape, _, dtype = read(stream)
+    except ValueError:
+        raise
+    except Exception as error:  # a Python literal, whose parser may raise anything
+        raise ValueError(f"its header is not understood ({type(error).__name__})") from None
     if dtype.hasobject:
         raise ValueError("it holds objects, which reading would have to execute")
     if any(part < 0 for part in shape) or math.prod(shape) * dtype.itemsize > size - stream.tell():
@@ -101,6 +115,7 @@ def read_safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
         ValueError: if the file is none, or holds less than its header says.
         OSError: if it cannot be read.
     """
+    check_plain(path)
     size = path.stat().st_size
     with path.open("rb") as stream:
         first = stream.read(8)
@@ -112,7 +127,7 @@ def read_safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
             parts = {name: part for name, part in header.items() if name != "__metadata__"}
             shapes = {name: tuple(int(axis) for axis in part["shape"]) for name, part in parts.items()}
             end = max((int(part["data_offsets"][1]) for part in parts.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError):
             raise ValueError("its header is not understood") from None
     if end > size - 8 - length or any(axis < 0 for shape in shapes.values() for axis in shape):
         raise ValueError("it holds less than its header says")
@@ -144,6 +159,7 @@ def read_object(path: Path, *, mmap: bool = True) -> Any:
     try:
         if zipped:
             _refuse_compressed(path)
+            _refuse_long_names(path)
             if not mmap:
                 _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipped)
@@ -173,3 +189,13 @@ def _refuse_compressed(path: Path) -> None:
         packed = next((part for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED), None)
     if packed is not None:
         raise CheckpointError(f"holds packed data ({packed.filename[:80]})", where=path, remedy=FETCH)
+
+
+def _refuse_long_names(path: Path) -> None:
+    """A class that is not allowed is told by torch after a search that takes time quadratic in its name."""
+    with zipfile.ZipFile(path) as archive:
+        pickles = [archive.read(part) for part in archive.infolist() if part.filename.endswith("data.pkl")]
+    for content in pickles:
+        for _, told, _ in pickletools.genops(content):
+            if isinstance(told, str) and len(told) > LONGEST_TOLD:
+                raise CheckpointError("names something of thousands of letters", where=path, remedy=FETCH)

@@ -7,7 +7,13 @@ import importlib.util
 import os
 import random
 import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which the tests of interrupts send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -99,6 +105,58 @@ def data_root() -> Path:
 def repository() -> Path:
     """The repository's root folder."""
     return ROOT
+
+
+@dataclass
+class Asked:
+    """A request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+# Status, headers, body; pieces are sent one after the other, and may be fewer than a Content-Length among the headers.
+Reply = tuple[int, dict[str, str], "bytes | Iterable[bytes]"]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Asked], Reply]], str]]:
+    """serve(answer) -> the address of a server on loopback that says what `answer` makes of each request."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Callable[[Asked], Reply]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                code, headers, content = answer(Asked(self.command, self.path, dict(self.headers), body))
+                if isinstance(content, bytes):
+                    headers, content = {"Content-Length": str(len(content)), **headers}, [content]
+                with suppress(OSError):  # the client may have gone
+                    self.send_response(code)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    for piece in content:
+                        self.wfile.write(piece)
+
+            do_GET = do_POST
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        http.daemon_threads = True
+        Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(http)
+        return f"http://127.0.0.1:{http.server_port}"
+
+    yield start
+    for http in servers:
+        http.shutdown()
+        http.server_close()
 
 
 @pytest.fixture(autouse=True)

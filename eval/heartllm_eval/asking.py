@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heartllm.errors import DataError
 from heartllm.launched import World
+from heartllm.plain import well_formed
 from heartllm_eval import processes
 from heartllm_eval.cache import AnswerCache
 from heartllm_eval.metrics.base import Metric
@@ -16,7 +17,7 @@ from heartllm_eval.models import base
 from heartllm_eval.planning import System
 from heartllm_eval.progress import Progress
 from heartllm_eval.samples import SampleLog, answered, merge, shard_size
-from heartllm_eval.schema import Prediction, Request, Sample, well_formed
+from heartllm_eval.schema import Prediction, Request, Sample
 from heartllm_eval.scoring import sample_statistics
 
 MAX_FAILED_SHARE = 0.05  # of a system's samples; more is no evaluation any more

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.errors import DataError, UsageError
+from heartllm.texts import read_json
 from heartllm.untrusted import inside, read_arrays
 from heartllm.writing import write_whole
 from heartllm_eval import frozen_arrays as arrays
@@ -362,7 +363,7 @@ def _verify(path: Path, expected: str) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read ({error})", where=path, remedy=_AGAIN) from None
     if not isinstance(found, dict):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from heartllm import texts
 from heartllm.errors import DataError, UsageError
 from heartllm_eval.planning import RUN_FILE
 from heartllm_eval.schema import SCHEMA_VERSION, Difference, Figure, RunRecord
@@ -47,7 +47,7 @@ def read_json(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError("no such folder", where=folder, remedy=NO_RUN)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = texts.read_json(path)
     except FileNotFoundError:
         raise UsageError(f"the folder holds no {RUN_FILE}", where=folder, remedy=NO_RUN) from None
     except OSError as error:

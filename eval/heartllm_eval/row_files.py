@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from heartllm.errors import DataError, absent
-from heartllm_eval.schema import well_formed
+from heartllm.texts import mended, parse_json
 
 ID_KEYS = ("id", "sample_id")
 FORMAT_HELP = 'A row is {"id": "...", "prediction": "..."}; see heartllm-eval score --help.'
 LARGEST_ROW = 1 << 24  # characters
 PIECE = 1 << 16  # characters that are read at a time
 _SPACE = re.compile(r"[ \t\r\n]*")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -64,12 +63,14 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             place = f"{path}, line {number}"
             if line.strip():
                 try:
-                    value = json.loads(line.rstrip())  # or the line's end would be an error's place
+                    value = parse_json(line.rstrip())  # or the line's end would be an error's place
                 except json.JSONDecodeError as error:
                     raise _broken(error.msg, error.colno, place) from None
-                except RecursionError:
-                    raise DataError("JSON nested too deep", where=place, remedy="Mend the line it names.") from None
-                yield place, _row(_mended(value) if _HALF.search(line) else value, place)
+                except ValueError as error:
+                    raise DataError(
+                        f"not valid JSON ({error})", where=place, remedy="Mend the line it names."
+                    ) from None
+                yield place, _row(value, place)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,14 +167,15 @@ class _Values:
                 if self.ended or not cut:
                     line = self.line + self.text.count("\n", self.position, error.pos)
                     raise _broken(error.msg, None, f"{self.path}, line {line}") from None
-            except RecursionError:
-                raise DataError("JSON nested too deep", where=self.place, remedy="Mend the line it names.") from None
+            except (ValueError, RecursionError) as error:  # the latter, and numbers of thousands of digits
+                reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+                raise DataError(f"not valid JSON ({reason})", where=self.place, remedy="Mend that row.") from None
             if len(self.text) - self.position > LARGEST_ROW:
                 raise _too_long(self.place)
             self._read(wanted)
             wanted *= 2  # a long row is decoded again and again, so ever larger pieces are added
         self._move(end)
-        return _mended(value)
+        return mended(value)
 
     def finish(self) -> None:
         """Nothing may follow."""
@@ -197,14 +199,6 @@ class _Values:
         more = self.stream.read(count)
         self.ended = not more
         self.text, self.position = self.text[self.position :] + more, 0
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value if value.isascii() else well_formed(value)
-    if isinstance(value, dict):
-        return {_mended(key): _mended(part) for key, part in value.items()}
-    return [_mended(part) for part in value] if isinstance(value, list) else value
 
 
 def _row(value: Any, place: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import IO
 
 from heartllm.errors import DataError
+from heartllm.texts import check_plain, parse_json
 from heartllm.writing import write_whole
 from heartllm_eval.schema import Sample, dumps, sample_from_json
 
@@ -20,15 +20,20 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """The samples of a file; a half-written last line is left out.
 
     Raises:
-        DataError: for a broken line that is not the last.
+        DataError: for a broken line that is not the last, and a path that is no file.
+        FileNotFoundError: if it has gone.
     """
+    try:
+        check_plain(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path, remedy="Remove it.") from None
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield sample_from_json(json.loads(line.decode("utf-8")))
-            except (ValueError, TypeError, AttributeError) as error:
+                yield sample_from_json(parse_json(line.decode("utf-8")))
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
                 place = f"{path}, line {number}"
                 raise DataError(
                     f"not a sample ({error})", where=place, remedy="Remove the line; the same command asks it again."

@@ -26,15 +26,6 @@ def digest(*parts: str, length: int = 16) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:length]
 
 
-def well_formed(text: str) -> str:
-    """The text with U+FFFD for every half of a character (a lone surrogate), of which no file can be written."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def cluster_id(dataset: str, patient_id: str) -> str:
     """The cluster of a sample: a hash prefix, so that no run folder shows a patient's id.
 
@@ -284,7 +275,11 @@ def option_scores_from_json(data: Any) -> dict[str, float]:
         ValueError: unless it is an object of finite numbers.
     """
     numbers = data.values() if isinstance(data, Mapping) else (None,)
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
+    try:
+        fine = all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers)
+    except OverflowError:  # a whole number that no float holds
+        fine = False
+    if not fine:
         raise ValueError("'option_scores' must be an object of finite numbers")
     return {str(key): float(value) for key, value in data.items()}
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from heartllm.data.answers import FILE, answer_key, possible_answers, read_answers
 from heartllm.data.records import ANSWER_SEPARATOR
 from heartllm.errors import HeartLLMError
+from heartllm.untrusted import inside
 from heartllm_eval.exposure import stated_training
 from heartllm_eval.requests import Workspace
 from heartllm_eval.schema import ANSWER_SEEN, Request
@@ -61,7 +62,7 @@ def known_answers(suite: Suite, model_args: Mapping[str, str], workspace: Worksp
     """What a model has been taught to answer, as far as can be told; empty where nothing can."""
     folder = Path(model_args["checkpoint"]) if "checkpoint" in model_args else None
     if folder is not None and (folder / FILE).is_file():
-        return KnownAnswers(frozenset(read_answers(folder / FILE)), f"the checkpoint's {FILE}")
+        return KnownAnswers(frozenset(read_answers(inside(folder, FILE))), f"the checkpoint's {FILE}")
     names: Sequence[str] = [part.partition(":")[0] for part in stated_training(folder)] if folder is not None else ()
     whose = "that the checkpoint names" if names else "of the suite"
     names = names or suite.zero_shot_from or (suite.dataset,)

@@ -55,6 +55,8 @@ class CodecConfig:
             raise ValueError('lead_weights = "separate" belongs to network = "paper"')
         if not self.levels or min(self.levels) < 2:
             raise ValueError("levels needs at least one number, each 2 or more")
+        if self.decoder_width < 4 or (self.network == "paper" and self.decoder_width % 8):
+            raise ValueError('decoder_width is 4 or more, with network = "paper" a multiple of 8')
 
 
 class Codec(nn.Module):

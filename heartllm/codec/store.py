@@ -13,7 +13,6 @@ Training and tuning read this folder only; a waveform is never opened again.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, DataError
 from heartllm.manifests import seal
+from heartllm.texts import read_json
 from heartllm.untrusted import inside, read_array
 
 SCHEMA = 1
@@ -57,11 +57,11 @@ class TokenStore:
         """
         again = "Run `heartllm tokenize` again."
         try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            manifest = read_json(inside(path, "manifest.json"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"is not a whole token store ({error})", where=path, remedy=again) from None
         held = manifest.get("holds", "codes") if isinstance(manifest, dict) else None
-        if not isinstance(manifest, dict) or not manifest.keys() >= REQUIRED or held not in TYPES:
+        if not isinstance(manifest, dict) or not manifest.keys() >= REQUIRED or held not in list(TYPES):
             raise CheckpointError("is not a token store's manifest", where=path / "manifest.json", remedy=again)
         try:
             codes = read_array(inside(path, f"{held}.npy"), mmap="r")
@@ -70,6 +70,9 @@ class TokenStore:
         if (
             manifest["schema"] != SCHEMA
             or list(codes.shape) != manifest["shape"]
+            or not isinstance(manifest["keys"], list)
+            or not all(isinstance(key, str) for key in manifest["keys"])
+            or len(set(manifest["keys"])) != len(codes)
             or len(manifest["keys"]) != len(codes)
             or (codes.dtype, codes.ndim) != TYPES[held]
         ):

@@ -22,7 +22,7 @@ from heartllm.codec.codec import Codec, CodecConfig
 from heartllm.compat.files import as_tensors, check_names, check_tensor
 from heartllm.ecg.recording import LEADS
 from heartllm.errors import CheckpointError
-from heartllm.manifests import hash_file
+from heartllm.texts import hash_file
 from heartllm.untrusted import FETCH, read_object
 
 LeadOrder = Literal["ptbxl", "mimic"]
@@ -98,11 +98,13 @@ def _build(tensors: dict[str, Tensor], path: Path, leads: LeadOrder) -> Codec:
     width = int(expand.shape[0]) if expand is not None and expand.ndim == 2 else 384
     if width == 0 or width % 8:
         raise CheckpointError(f"its decoder has {width} channels, no multiple of 8", where=path, remedy=FETCH)
-    codec = Codec(authors_config(width)).eval()
-    wanted = {their_name(name): tuple(value.shape) for name, value in codec.named_parameters()}
+    with torch.device("meta"):  # without memory: the width is the file's word until all tensors bear it out
+        described = Codec(authors_config(width))
+    wanted = {their_name(name): tuple(value.shape) for name, value in described.named_parameters()}
     check_names(tensors, wanted, path)
     for name, shape in wanted.items():
         check_tensor(name, tensors[name], shape, path)
+    codec = Codec(authors_config(width)).eval()
     state = {our_name(name): tensors[name].float() for name in wanted}
     codec.load_state_dict({**codec.state_dict(), **_to_canonical(state, leads)})
     return codec

@@ -16,7 +16,7 @@ LISTED = 10  # names that a message shows
 
 
 def as_tensors(found: Any, path: Path, what: str) -> dict[str, Tensor]:
-    """`found` as a dictionary of dense tensors by name.
+    """`found` as a dictionary of dense tensors by name, each of as many numbers as the file brought for it.
 
     Raises:
         CheckpointError: if it is anything else.
@@ -24,9 +24,10 @@ def as_tensors(found: Any, path: Path, what: str) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"holds no {what}", where=path, remedy=FETCH)
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+        plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+        if not isinstance(name, str) or not plain or value.untyped_storage().nbytes() < value.nbytes:
             raise CheckpointError(f"{what}: {str(name)[:80]!r} is no plain tensor", where=path, remedy=FETCH)
-    return dict(found)
+    return {name: value.detach() for name, value in found.items()}  # a parameter is a tensor, too
 
 
 def check_names(found: Collection[str], expected: Collection[str], path: Path, remedy: str = FETCH) -> None:

@@ -24,7 +24,7 @@ from heartllm.compat.codec import AuthorsCodec, check_same_encoder
 from heartllm.compat.files import as_tensors, check_names, check_tensor, listed
 from heartllm.errors import CheckpointError, UsageError
 from heartllm.language.vocabulary import NEW_SPECIALS, Vocabulary
-from heartllm.manifests import hash_file
+from heartllm.texts import hash_file
 from heartllm.untrusted import FETCH, read_object
 
 PREFIX = "llm_model.base_model.model."

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from heartllm.data.records import ANSWER_SEPARATOR, Entry, Question
 from heartllm.errors import DataError
+from heartllm.texts import read_json
 from heartllm.writing import write_whole
 
 FILE = "training/answers.json"  # within a checkpoint
@@ -58,7 +59,7 @@ def read_answers(path: Path) -> dict[str, int]:
         DataError: if it is no such file.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read ({error})", where=path, remedy="Fetch the checkpoint again.") from None
     if not isinstance(found, dict) or not all(isinstance(count, int) for count in found.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,15 +67,21 @@ def _plain(cell: object) -> str:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal's standard error, fed with (done, of)."""
+def _progress(what: str) -> Iterator[Callable[..., None]]:
+    """A bar on the terminal's standard error with the time left, fed with (done, of) or (done, of, bytes fetched)."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+    console, started = Console(stderr=True), time.monotonic()
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def step(done: int, of: int, fetched: int = 0) -> None:
+            rate = f"{fetched / 1e6 / max(time.monotonic() - started, 1e-3):.1f} MB/s" if fetched else ""
+            bar.update(task, completed=done, total=of, rate=rate)
+
+        yield step
 
 
 @data_app.command("list")
@@ -130,6 +137,32 @@ def check(
         bad: list[list[object]] = [[b.record_id, b.reason] for b in result.bad.records[:_SHOWN]]
         _table(f"unreadable ({len(result.bad.records)} in all)", ["recording", "reason"], bad)
     result.bad.check(dataset.root)
+
+
+@data_app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="ptbxl or mimic.")],
+    data_root: DataRoot = None,
+    fetch: Annotated[bool, typer.Option("--download", help="Fetch what is missing; without it nothing is.")] = False,
+    source: Annotated[str, typer.Option("--source", help="A mirror's address, in place of the official one.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also the files that nothing here reads.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only whether files are there, not what they hold.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Tell where a data set is published, and check what of it is here; with --download, fetch the rest.
+
+    Files are held against the published SHA256SUMS.txt; a download that was stopped goes on. Exit code 1 where
+    something is missing.
+
+    Example: heartllm data get ptbxl --data_root data
+    """
+    from heartllm.data.dataset import data_root_from
+    from heartllm.data.get import get_dataset
+
+    get_dataset(
+        name, lambda: data_root_from(data_root), fetch=fetch, address=source, everything=everything, quick=quick,
+        as_json=as_json, progress=_progress,
+    )  # fmt: skip
 
 
 @data_app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heartllm.errors import DataError
+from heartllm.texts import read_json
 from heartllm.writing import write_lines
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
         DataError: not readable, not JSON, not a list, or a row that is no object.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path)
     except OSError as error:
         raise DataError(
             f"the file cannot be read ({error.strerror})", remedy="Check the path and its permissions.", where=path

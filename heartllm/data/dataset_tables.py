@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from heartllm.errors import DataError
+from heartllm.texts import LONGEST_NAME
 
 
 def read_rows(path: Path, required: Iterable[str], *, delimiter: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
@@ -38,7 +39,7 @@ def read_rows(path: Path, required: Iterable[str], *, delimiter: str = ",") -> I
         raise DataError(
             "the table does not exist", remedy="Is the folder laid out as the dataset was published?", where=path
         ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise DataError(f"the table cannot be read ({error})", remedy="It must be CSV in UTF-8.", where=path) from None
 
 
@@ -56,6 +57,21 @@ def number(row: Mapping[str, str], column: str, where: str) -> float | None:
             f"column {column!r} holds {text!r}, which is no number", remedy="Correct or empty the cell.", where=where
         )
     return value
+
+
+def below(root: Path, row: Mapping[str, str], column: str, where: str) -> Path:
+    """The path of a recording, which a cell gives relative to the data set's folder.
+
+    Raises:
+        DataError: if it is none, leads out of the folder, or is longer than a file system takes.
+    """
+    text = row[column].strip()
+    parts = PurePosixPath(text).parts
+    if not parts or text.startswith("/") or ".." in parts or "\0" in text or max(map(len, parts)) > LONGEST_NAME:
+        raise DataError(
+            f"column {column!r} holds {text!r}", remedy="It is a path below the dataset's folder.", where=where
+        )
+    return root / PurePosixPath(text)
 
 
 def whole(text: str) -> str:

@@ -12,14 +12,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from heartllm.data.dataset import FileDataset
-from heartllm.data.dataset_tables import number, read_rows, whole
+from heartllm.data.dataset_tables import below, number, read_rows, whole
 from heartllm.data.records import Entry, Labels
 from heartllm.data.splits import MANIFEST_NAME, hashed_split, read_manifest
 from heartllm.data.statements import read_table
-from heartllm.errors import DataError
 
 RECORDS, MEASUREMENTS, PATIENTS = "record_list.csv", "machine_measurements.csv", "patients.csv"
 TIMES = ("rr_interval", "p_onset", "p_end", "qrs_onset", "qrs_end", "t_end", "qrs_axis")
@@ -190,13 +189,6 @@ def _year(time: str) -> float | None:
     return float(time[:4]) if time[:4].isdigit() else None
 
 
-def _waveform(root: Path, path: str, where: str) -> Path:
-    relative = PurePosixPath(path.strip())
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts:
-        raise DataError(f"column 'path' holds {path!r}", remedy="It is a path below the dataset's folder.", where=where)
-    return root / relative
-
-
 def _join(
     wanted: Iterator[tuple[int, dict[str, str]]], measured: Iterator[tuple[str, tuple[Labels, str | None]]]
 ) -> Iterator[tuple[int, dict[str, str], Labels, str | None]]:
@@ -237,7 +229,7 @@ def open_mimic(name: str, root: Path) -> FileDataset:
                 record_id=study,
                 patient_id=subject,
                 source=name,
-                path=_waveform(root, row["path"], f"{path}:{line}"),
+                path=below(root, row, "path", f"{path}:{line}"),
                 labels=labels,
                 split=hashed_split(subject) if manifest is None else manifest.get(study),
                 report=report,

@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from heartllm.data.dataset import FileDataset
-from heartllm.data.dataset_tables import number, read_rows, whole
+from heartllm.data.dataset_tables import below, number, read_rows, whole
 from heartllm.data.records import SPLITS, Entry, Labels
 from heartllm.data.reports import reports_by_id
 from heartllm.data.splits import MANIFEST_NAME, read_manifest
 from heartllm.data.statements import STATEMENTS
 from heartllm.ecg.recording import LEADS
 from heartllm.errors import DataError
+from heartllm.texts import read_text
 
 DATABASE, STATEMENT_TABLE, INTERVAL_TABLE = "ptbxl_database.csv", "scp_statements.csv", "intervals.csv"
 COLUMNS = (
@@ -115,7 +116,7 @@ def parse_codes(text: str, where: str) -> dict[str, float]:
     try:
         codes = ast.literal_eval(text)
         likelihoods = {str(code): float(value) for code, value in codes.items()}
-    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError, OverflowError):
         raise DataError(
             f"column 'scp_codes' holds {text[:60]!r}, which is no dictionary of codes and likelihoods",
             remedy="Write it as {'NORM': 100.0, 'SR': 0.0}.",
@@ -155,16 +156,11 @@ def entry_of(row: Mapping[str, str], root: Path, source: str, labels: Labels, sp
     age = number(row, "age", where)
     censored = age is not None and age > OLDEST
     sex = number(row, "sex", where)
-    file_name = row["filename_hr"].strip()
-    if not file_name or Path(file_name).is_absolute() or ".." in Path(file_name).parts:
-        raise DataError(
-            f"column 'filename_hr' holds {file_name!r}", remedy="It is a path below the dataset's folder.", where=where
-        )
     return Entry(
         record_id=whole(row["ecg_id"]),
         patient_id=whole(row["patient_id"]),
         source=source,
-        path=root / file_name,
+        path=below(root, row, "filename_hr", where),
         labels=labels,
         split=split,
         report=row["report"].strip() or None,
@@ -194,7 +190,11 @@ def read_split_lists(folder: Path) -> dict[str, str]:
         path = folder / f"{split}_ecgs.tsv"
         if not path.is_file():
             continue
-        for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines = read_text(path).splitlines()
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot be read ({error})", remedy="Each line is: index, tab, id.", where=path) from None
+        for line, text in enumerate(lines, start=1):
             if not text.strip():
                 continue
             record_id = whole(text.split("\t")[-1])

@@ -31,16 +31,20 @@ class ReportRow:
     background: str | None = None
 
 
+def _one_id(row: Row, field: str) -> str:
+    ids = row.ids(field)
+    if len(ids) != 1:
+        raise row.error(field, f"{len(ids)} ids for one report", "Give one id.")
+    return ids[0]
+
+
 def parse_report(row: Row) -> ReportRow:
     """One row, checked."""
-    ids = row.ids("ecg_id")
-    if len(ids) != 1:
-        raise row.error("ecg_id", f"{len(ids)} ids for one report", "Give one id.")
     optional = {name: row.text(name) if row.fields.get(name) else None for name in ("filepath", "background")}
     return ReportRow(
-        ecg_id=ids[0],
+        ecg_id=_one_id(row, "ecg_id"),
         report=row.text("report"),
-        patient_id=row.ids("patient_id")[0] if row.fields.get("patient_id") is not None else None,
+        patient_id=_one_id(row, "patient_id") if row.fields.get("patient_id") is not None else None,
         path=optional["filepath"],
         background=optional["background"],
     )

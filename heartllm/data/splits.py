@@ -14,6 +14,7 @@ from typing import Any
 
 from heartllm.data.records import SPLITS, Entry
 from heartllm.errors import DataError
+from heartllm.texts import read_json
 from heartllm.writing import write_whole
 
 MANIFEST_NAME = "split_manifest.json"
@@ -111,17 +112,17 @@ def read_manifest(path: Path) -> SplitManifest:
         DataError: not a manifest, an unknown split, ids that do not fit their hash, or an id in two splits.
     """
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = read_json(path)
         version, dataset, splits = document["version"], str(document["dataset"]), dict(document["splits"])
         parts = {
-            str(name): ([str(i) for i in part["ids"]], part["sha256"], part["patients"])
+            str(name): ([str(i) for i in part["ids"]], part["sha256"], int(part["patients"]))
             for name, part in splits.items()
         }
     except FileNotFoundError:
         raise DataError(
             "no split manifest is here", remedy="Write one with: heartllm data splits", where=path
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"this is no split manifest ({type(error).__name__}: {error})",
             remedy="Write it again with: heartllm data splits",
@@ -146,4 +147,4 @@ def read_manifest(path: Path) -> SplitManifest:
                     remedy="Leave it in one split.",
                     where=path,
                 )
-    return SplitManifest(dataset, split_of, {split: int(part[2]) for split, part in parts.items()})
+    return SplitManifest(dataset, split_of, {split: patients for split, (_, _, patients) in parts.items()})

@@ -48,9 +48,12 @@ def _spellings() -> dict[str, str]:
 _SPELLINGS = _spellings()
 
 
+_LONGEST = 200  # characters of a name that are looked at: patterns take time quadratic in them
+
+
 def _key(name: str) -> str:
     """The name in lower case, without separators, bracketed remarks ("(Einthoven)", "[mV]")."""
-    plain = unicodedata.normalize("NFKC", name)
+    plain = unicodedata.normalize("NFKC", name[:_LONGEST])
     plain = re.sub(r"[(\[{].*?[)\]}]", "", plain).strip().lower()
     return re.sub(r"[\s_\-./:,'\"]+", "", plain)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+LARGEST = 1 << 26  # samples of all signals: three hours of twelve leads at 500 Hz
+
 
 @dataclass(frozen=True)
 class RawSignal:

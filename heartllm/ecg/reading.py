@@ -12,7 +12,7 @@ import numpy.typing as npt
 from heartllm.ecg.gaps import NanPolicy, apply_nan_policy, fill_gaps
 from heartllm.ecg.leads import arrange, is_ignored
 from heartllm.ecg.lengths import LengthKind, LengthPolicy, fit_length
-from heartllm.ecg.raw import RawSignal
+from heartllm.ecg.raw import LARGEST, RawSignal
 from heartllm.ecg.recording import LEADS, SAMPLING_RATE, Recording
 from heartllm.ecg.resampling import resample
 from heartllm.ecg.units import is_millivolts, millivolts
@@ -24,6 +24,7 @@ MAX_GAP = 0.1  # seconds; longer than this a gap can hide a QRS complex
 
 # Peak-to-peak in mV, the median over leads, beyond which the unit must be wrong: surface ECGs stay within 0.02 to 30.
 _LARGEST, _SMALLEST = 60.0, 0.005
+_BEYOND = 1e9  # mV; refused whatever the caller asks for: filters and float32 would make infinities of it
 
 
 def read_recording(
@@ -158,12 +159,19 @@ def make_recording(
     where, notes = raw.path, list(raw.notes)
     if raw.sampling_rate is None:
         raise DataError("the sampling rate is not known", where=where, remedy="Pass sampling_rate=... in Hz.")
-    if not (0 < raw.sampling_rate < 1e6):
+    resampled = raw.signal.size * target_rate / raw.sampling_rate if raw.sampling_rate > 0 else 0
+    if not (1 <= raw.sampling_rate < 1e6) or resampled > LARGEST:  # hours in a few samples: resampled, gigabytes
         raise DataError(
-            f"a sampling rate of {raw.sampling_rate} Hz", where=where, remedy="Pass sampling_rate=... in Hz."
+            f"a sampling rate of {raw.sampling_rate:g} Hz", where=where, remedy="Pass sampling_rate=... in Hz."
         )
     signal, unit_notes = _to_millivolts(raw)
     arranged, lead_notes = arrange(signal, raw.names, where=where)
+    if np.abs(arranged, where=np.isfinite(arranged), out=np.zeros_like(arranged)).max() > _BEYOND:
+        raise DataError(
+            f"a sample lies beyond {_BEYOND:g} mV, which no ECG and no further computation keeps",
+            where=where,
+            remedy="Export the recording again, or pass the right units.",
+        )
     filled, gap_notes = apply_nan_policy(arranged, LEADS, raw.sampling_rate, nan_policy, max_gap, where)
     notes += [*unit_notes, *lead_notes, *gap_notes]
     if verify:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from heartllm.ecg.raw import RawSignal
 from heartllm.errors import DataError, absent
+from heartllm.texts import read_json
 from heartllm.untrusted import read_array
 
 _UNIT = re.compile(
@@ -23,6 +23,7 @@ _UNIT = re.compile(
 _COMMENT = re.compile(r"#\s*(?P<key>[\w ]+?)\s*[:=]\s*(?P<value>.+?)\s*$")
 _RATE_KEYS = ("samplingrate", "samplerate", "samplingfrequency", "fs", "frequency", "hz")
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6}
+_LONGEST = 200  # characters of a name or comment that are looked at: patterns take time quadratic in them
 _MISSING = {"", "nan", "na", "null", "none"}
 
 
@@ -44,7 +45,7 @@ def read_csv(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
     facts: dict[str, str] = {}
     first = 0
     while first < len(lines) and (not lines[first].strip() or lines[first].lstrip().startswith("#")):
-        comment = _COMMENT.match(lines[first].strip())
+        comment = _COMMENT.match(lines[first].strip()[:_LONGEST])
         if comment:
             facts[re.sub(r"[\s_]", "", comment["key"].lower())] = comment["value"]
         first += 1
@@ -53,7 +54,7 @@ def read_csv(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
             "the file is empty", where=path, remedy="It needs a header row of lead names and rows of samples."
         )
     delimiter = max(",;\t", key=lines[first].count)
-    header = [cell.strip() for cell in next(csv.reader([lines[first]], delimiter=delimiter))]
+    header = [cell.strip() for cell in next(_split(lines[first : first + 1], delimiter, path))]
     if all(_is_number(cell) for cell in header):
         if lead_names is None:
             raise DataError(
@@ -96,7 +97,7 @@ def _is_number(cell: str) -> bool:
 def _cells(lines: Sequence[str], delimiter: str, columns: int, first_line: int, path: Path) -> npt.NDArray[np.float64]:
     """The numbers (T, columns); `first_line` is the line number of lines[0], for messages."""
     rows = []
-    for number, cells in enumerate(csv.reader(lines, delimiter=delimiter), start=first_line):
+    for number, cells in enumerate(_split(lines, delimiter, path), start=first_line):
         if not cells or cells[0].lstrip().startswith("#"):
             continue
         if len(cells) != columns:
@@ -114,6 +115,14 @@ def _cells(lines: Sequence[str], delimiter: str, columns: int, first_line: int, 
     return np.array(rows, dtype=np.float64)
 
 
+def _split(lines: Sequence[str], delimiter: str, path: Path) -> Iterator[list[str]]:
+    """The cells of each line."""
+    try:
+        yield from csv.reader(lines, delimiter=delimiter)
+    except csv.Error as error:
+        raise DataError(f"not valid CSV ({error})", where=path, remedy="Export the recording again.") from None
+
+
 def _number(cell: str, line: int, path: Path) -> float:
     if cell.strip().lower() in _MISSING:
         return math.nan
@@ -128,7 +137,7 @@ def _number(cell: str, line: int, path: Path) -> float:
 
 
 def _name_and_unit(cell: str) -> tuple[str, str | None]:
-    match = _UNIT.match(cell)
+    match = _UNIT.match(cell) if len(cell) <= _LONGEST else None
     if match is None:
         return cell, None
     return match["name"], match["round"] or match["square"] or match["tail"]
@@ -194,7 +203,8 @@ def read_npy(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
             where=path,
             remedy="Store (leads, samples), and name every channel.",
         )
-    signal = array if array.shape[0] == len(names) else array.T
+    with np.errstate(invalid="ignore"):  # a NaN of odd bits
+        signal = np.array(array if array.shape[0] == len(names) else array.T, dtype=np.float64, order="C")
     rate = facts.get("sampling_rate")
     if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
         raise DataError(f"sampling_rate {rate!r} is not a number", where=path.with_suffix(".json"), remedy="Write Hz.")
@@ -202,7 +212,7 @@ def read_npy(path: Path, *, lead_names: Sequence[str] | None = None) -> RawSigna
     if units is not None and not isinstance(units, str):
         raise DataError(f"units {units!r} is not text", where=path.with_suffix(".json"), remedy="Write mV, uV or V.")
     return RawSignal(
-        np.array(signal, dtype=np.float64, order="C"),
+        signal,
         tuple(names),
         (units,) * len(names),
         None if rate is None else float(rate),
@@ -215,7 +225,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
     except (ValueError, OSError):
         raise DataError("not valid JSON", where=path, remedy="Write sampling_rate, leads and units into it.") from None
     unknown = set(facts) - {"sampling_rate", "leads", "units"} if isinstance(facts, dict) else {"a non-object"}

@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from heartllm.ecg.leads import is_ignored
-from heartllm.ecg.raw import RawSignal
+from heartllm.ecg.raw import LARGEST, RawSignal
 from heartllm.ecg.wfdb_header import Header, SignalLine, read_header
 from heartllm.errors import DataError
 
 _MISSING_16 = -32768  # the WFDB value of a missing sample in format 16
 _EXACT = 2**24 - 2**15  # up to here float32 holds every difference of a 16-bit sample and a baseline
 _FETCH = "Fetch the record again, or pass verify=False to read it as it is."
-_LARGEST = 1 << 26  # samples of all signals: three hours of twelve leads at 500 Hz
 # Bits of a sample in the formats whose size is fixed; FLAC's (508, 516, 524) is not.
 _BITS = {"8": 8, "16": 16, "24": 24, "32": 32, "61": 16, "80": 8, "160": 16, "212": 12, "310": 10, "311": 10}
 
@@ -64,9 +63,9 @@ def _check_claim(header: Header) -> None:
     """
     samples, lines = header.samples or 0, header.signals
     promised = samples * (sum(line.samples_per_frame for line in lines) or header.channels)
-    if promised > _LARGEST or max((line.skew for line in lines), default=0) > _LARGEST // max(1, len(lines)):
+    if promised > LARGEST or max((line.skew for line in lines), default=0) > LARGEST // max(1, len(lines)):
         raise DataError(
-            f"the header promises {promised:,} samples, more than a recording may have here ({_LARGEST:,})",
+            f"the header promises {promised:,} samples, more than a recording may have here ({LARGEST:,})",
             where=header.path,
             remedy="Cut out the part that is to be read; three hours of twelve leads at 500 Hz can be.",
         )
@@ -74,7 +73,7 @@ def _check_claim(header: Header) -> None:
         file, own = header.path.with_name(name), [line for line in lines if line.file_name == name]
         held = file.stat().st_size if file.is_file() else None  # that it is missing is told when it is read
         needed = samples * sum(_BITS.get(line.format, 0) * line.samples_per_frame for line in own) // 8
-        if held is not None and not needed - 8 * len(own) <= held <= 4 * _LARGEST:
+        if held is not None and not needed - 8 * len(own) <= held <= 4 * LARGEST:
             raise DataError(
                 f"the file is {'short' if held < needed else 'too long'}: {held:,} bytes for {samples:,} samples "
                 f"of {len(own)} signals",
@@ -125,14 +124,15 @@ def _physical(digital: npt.NDArray[np.int16], lines: tuple[SignalLine, ...]) -> 
     rounded to float64 first becomes the same float32 (Figueroa, SIGNUM Newsletter 1995: 53 >= 2 * 24 + 2).
     """
     gain = np.array([line.gain for line in lines])[:, None]
-    baseline = np.array([line.baseline for line in lines])[:, None]
-    if np.abs(baseline).max() < _EXACT and (gain.astype(np.float32) == gain).all():
-        physical = digital.astype(np.float32)
-        if baseline.any():
-            physical -= baseline.astype(np.float32)
-        physical /= gain.astype(np.float32)
-        return physical
-    return ((digital - baseline.astype(np.float64)) / gain).astype(np.float32)
+    baseline = np.array([line.baseline for line in lines], dtype=np.float64)[:, None]
+    with np.errstate(over="ignore"):  # an absurd gain: what comes of it is no finite sample
+        if np.abs(baseline).max() < _EXACT and (gain.astype(np.float32) == gain).all():
+            physical = digital.astype(np.float32)
+            if baseline.any():
+                physical -= baseline.astype(np.float32)
+            physical /= gain.astype(np.float32)
+            return physical
+        return ((digital - baseline) / gain).astype(np.float32)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -182,7 +182,10 @@ def _read_with_wfdb(stem: Path, header: Header, verify: bool) -> RawSignal:
     except Exception as error:  # wfdb raises whatever it meets: ValueError, IndexError, numpy's and soundfile's errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"cannot be decoded ({reason})", where=header.path, remedy="Fetch the record again.") from None
-    names, units = list(record.sig_name), list(record.units)
+    if header.segments:
+        names, units = [str(name or "") for name in record.sig_name], [str(unit or "mV") for unit in record.units]
+    else:  # as the header has them: the package leaves out what it does not understand
+        names, units = [line.name for line in header.signals], [line.units for line in header.signals]
     keep, rate = list(range(len(rows))), float(record.fs)
     if not plain and not header.segments:
         keep = [i for i, name in enumerate(names) if not is_ignored(name)]

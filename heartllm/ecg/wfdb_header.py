@@ -13,11 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from heartllm.errors import DataError, absent
+from heartllm.texts import LONGEST_NAME
 
-_FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
+_FORMAT = re.compile(
+    r"(?P<format>[0-9]{1,3})(?:x(?P<per_frame>[0-9]{1,18}))?(?::(?P<skew>[0-9]{1,18}))?(?:\+(?P<offset>[0-9]{1,18}))?"
+)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_GAIN = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[+-]?\d+)\))?(?:/(?P<units>\S+))?")
+_GAIN = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[+-]?[0-9]{{1,18}})\))?(?:/(?P<units>\S+))?")
 _RATE = re.compile(rf"(?P<rate>{_NUMBER})(?:/.*)?")
+_LONGEST_LINE = 1024  # characters
+_OTHER_LINES = 100  # that are no comments, behind the signals: some programs write such
 _REMEDY = "Fetch the header file again; it is damaged or no WFDB header."
 
 
@@ -75,10 +80,13 @@ def read_header(path: Path) -> Header:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise DataError("the header is empty", where=path, remedy=_REMEDY)
+    longest = max(map(len, lines))
+    if longest > _LONGEST_LINE:
+        raise DataError(f"the header has a line of {longest:,} characters", where=path, remedy=_REMEDY)
     name, segments, count, rate, samples = _record_line(lines[0], path)
     if segments:
         return Header(path, name, segments, rate, samples, (), _segment_names(lines[1:], segments, path), count)
-    if count < 1 or len(lines) - 1 < count:
+    if count < 1 or not count <= len(lines) - 1 <= count + _OTHER_LINES:
         raise DataError(
             f"the header promises {count} signals and describes {len(lines) - 1}", where=path, remedy=_REMEDY
         )
@@ -95,11 +103,18 @@ def _segment_names(lines: Sequence[str], count: int, path: Path) -> tuple[str, .
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
             raise DataError(f"the segment line {line.strip()[:60]!r} is not valid", where=path, remedy=_REMEDY)
-        if fields[0] != Path(fields[0]).name or "\0" in fields[0]:
-            raise DataError(f"the segment {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
+        _check_name("segment", fields[0], path)
         if fields[0] != "~" and int(fields[1][:18]) > 0:
             names[fields[0]] = None
     return tuple(names)
+
+
+def _check_name(what: str, name: str, path: Path) -> None:
+    """Refuses a name that is no file's, or that of a file in another folder."""
+    if "\0" in name or len(name.encode()) > LONGEST_NAME:
+        raise DataError(f"the name of the {what} is not valid", where=path, remedy=_REMEDY)
+    if name != Path(name).name:
+        raise DataError(f"the {what} {name!r} lies in another folder", where=path, remedy=_REMEDY)
 
 
 def _record_line(line: str, path: Path) -> tuple[str, int, int, float, int | None]:
@@ -141,10 +156,7 @@ def _signal_line(line: str, path: Path) -> SignalLine:
             where=path,
             remedy="Write its gain (steps per mV) into the header.",
         )
-    if "\0" in fields[0]:
-        raise DataError("the name of the signal file is not valid", where=path, remedy=_REMEDY)
-    if fields[0] != Path(fields[0]).name:
-        raise DataError(f"the signal file {fields[0]!r} lies in another folder", where=path, remedy=_REMEDY)
+    _check_name("signal file", fields[0], path)
     adc_zero = numbers[1] if len(numbers) > 1 else 0
     return SignalLine(
         file_name=fields[0],

@@ -20,6 +20,7 @@ from typing import Any
 import numpy.typing as npt
 
 from heartllm.errors import CheckpointError, UsageError
+from heartllm.texts import read_json
 from heartllm.untrusted import inside, read_array
 from heartllm.writing import write_array, write_whole
 
@@ -121,7 +122,7 @@ def check_plan(part: Path, plan: Mapping[str, object]) -> None:
     """
     remedy = "Give another --out, or delete this folder and tokenise its part again with the same codec, recipe, data."
     try:
-        there = json.loads((part / PLAN).read_text(encoding="utf-8"))
+        there = read_json(part / PLAN)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot be read ({error})", where=part / PLAN, remedy=remedy) from None
     for name in _FIELDS:
@@ -203,10 +204,10 @@ def read_block(path: Path, asked: Sequence[str], like: Any) -> tuple[list[str], 
         asked: the record ids that it was asked for. like: see `whole_shards`.
     """
     try:
-        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        told = read_json(path.with_suffix(".json"))
         # Before blocks were hashed, there was the list of keys alone.
         keys, digest = (told, None) if isinstance(told, list) else (told["keys"], told["sha256"])
-        values = read_array(inside(path.parent, f"{path.name}.npy"))
+        values = read_array(inside(path.parent, f"{path.name}.npy"), mmap="r" if keys else None)
         known = set(keys)
         fits = keys == [key for key in asked if key in known]
         fits = fits and (values.dtype, values.shape) == (like.dtype, (len(keys), *like.shape[1:]))

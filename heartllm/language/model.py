@@ -200,6 +200,12 @@ def build_tiny(config: TinyConfig, vocabulary: Vocabulary, seed: int) -> Any:
     """A `LlamaForCausalLM` with `vocabulary.base` text rows and attention biases, drawn from `seed`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if min(config.heads, config.hidden) < 1 or config.hidden % (2 * config.heads) or not 1 <= config.rope_theta < 1e12:
+        raise UsageError(
+            f"{config.hidden} numbers cannot be shared by {config.heads} heads, or turned by {config.rope_theta:g}",
+            where="language.tiny",
+            remedy="hidden is a multiple of twice the heads, rope_theta lies between 1 and 1e12.",
+        )
     torch.manual_seed(seed)
     tokenizer = vocabulary.tokenizer
     backbone = LlamaForCausalLM(

@@ -160,7 +160,7 @@ def load_text_tokenizer(folder: Path) -> Any:
 
     try:
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the library raises what it meets, bare exceptions too
         raise CheckpointError(
             f"the text tokenizer cannot be read ({error})", where=folder, remedy="Fetch the checkpoint again."
         ) from None

@@ -29,6 +29,7 @@ from heartllm.language.packing import Ids, Packed, pack
 from heartllm.language.prompts import ANSWER, Layout, answer_ids, answer_text, prefix_ids, prompt_ids, soft_values
 from heartllm.language.vocabulary import Vocabulary
 from heartllm.manifests import seal
+from heartllm.texts import read_json
 from heartllm.training.reading import finding_names, target_row
 from heartllm.untrusted import read_array
 from heartllm.writing import write_array, write_whole
@@ -151,7 +152,7 @@ class Examples:
         self, folder: Path, stores: Sequence[TokenStore], vocabulary: Vocabulary, mark: str | None = None
     ) -> None:
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            manifest = read_json(folder / "manifest.json")
             self.tokens, self.pairs, self.ecgs, self.findings = (
                 read_array(folder / f"{name}.npy", mmap="r") for name in FILES
             )

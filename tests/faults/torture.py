@@ -153,7 +153,7 @@ def all_cases(
     chosen: Sequence[Stage], kills: int, seed: int, work: Path, most: float = float("inf")
 ) -> Iterator[list[Case]]:
     """The cases so far, after each: `kills` over the stages, evenly, until all are done or `most` seconds are over."""
-    progress, until = work / "progress.json", time.monotonic() + most
+    progress = work / "progress.json"
     cases = [Case(**case) for case in json.loads(progress.read_text())] if progress.exists() else []
     stages.write_inputs(work / "base")
     last = max(stages.STAGES.index(stage) for stage in chosen)
@@ -161,6 +161,7 @@ def all_cases(
         undisturbed(stage, work / "base")
     wanted = {stage.name: kills // len(chosen) + (i < kills % len(chosen)) for i, stage in enumerate(chosen)}
     yield cases
+    until = time.monotonic() + most  # the undisturbed runs are not counted, so that every call gets on
     while time.monotonic() < until:
         done = {stage.name: sum(case.kills for case in cases if case.stage == stage.name) for stage in chosen}
         open_ones = [stage for stage in chosen if done[stage.name] < wanted[stage.name]]

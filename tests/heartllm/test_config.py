@@ -106,3 +106,41 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_toml(tmp_path / "latin.toml")
     with pytest.raises(UsageError, match="cannot be read"):
         read_toml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a." * 20_000 + "a = 1",
+        "[" + "a." * 20_000 + "a]",
+        "x = " + "[" * 20_000,
+        "x = " + "9" * 5000,
+        "# " + "x" * (1 << 20),
+    ],
+    ids=["dotted", "heading", "lists", "digits", "long"],
+)
+def test_toml_that_would_take_for_ever(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"x\.toml: not valid TOML"):
+        read_toml(tmp_path / "x.toml")
+
+
+def test_a_whole_number_that_no_float_holds_and_a_long_value_are_told_briefly() -> None:
+    @dataclass(frozen=True)
+    class Rate:
+        rate: float = 1.0
+
+    for value in (10**400, "x" * 100_000):
+        with pytest.raises(UsageError, match="expected float") as told:
+            from_dict(Rate, {"rate": value})
+        assert len(str(told.value)) < 400
+
+
+def test_an_error_from_within_a_dataclass_names_the_file() -> None:
+    @dataclass(frozen=True)
+    class Odd:
+        def __post_init__(self) -> None:
+            raise UsageError("is odd", where="metrics", remedy="Mend it.")
+
+    with pytest.raises(UsageError, match=r"mine\.toml: metrics: is odd"):
+        from_dict(Odd, {}, where="mine.toml")

@@ -50,3 +50,10 @@ def test_every_error_is_caught_as_ours() -> None:
     assert issubclass(CheckpointError, DataError)
     assert issubclass(DataError, HeartLLMError)
     assert not issubclass(UsageError, DataError)
+
+
+def test_a_message_that_quotes_a_file_of_one_line_stays_short() -> None:
+    told = str(DataError("unknown column " + "x" * 10**6, remedy="y" * 10**6, where="f.csv"))
+    assert told.startswith("f.csv: unknown column xxx")
+    assert "(1,000,015 characters)" in told
+    assert len(told) < 3000

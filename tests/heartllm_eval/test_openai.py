@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -55,52 +54,34 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def server(monkeypatch: pytest.MonkeyPatch, serve: Any) -> Server:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     state = Server()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with state.lock:
-                number = len(state.bodies)
-                state.bodies.append(body)
-                state.headers.append(dict(self.headers))
-                state.paths.append(self.path)
-                state.times.append(time.monotonic())
-                state.busy += 1
-                state.most_busy = max(state.most_busy, state.busy)
-            code, headers, payload = state.answer(number, body)
-            with state.lock:
-                state.busy -= 1
-            try:
-                self.send_response(code)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                for byte in payload if state.trickle and number == 0 else b"":
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(state.trickle)
-                if not state.trickle or number:
-                    self.wfile.write(payload)
-            except OSError:
-                pass  # the client has gone
+    def answer(asked: Any) -> tuple[int, dict[str, str], Any]:  # a followed redirect would arrive as a GET
+        body = json.loads(asked.body)
+        with state.lock:
+            number = len(state.bodies)
+            state.bodies.append(body)
+            state.headers.append(asked.headers)
+            state.paths.append(asked.path)
+            state.times.append(time.monotonic())
+            state.busy += 1
+            state.most_busy = max(state.most_busy, state.busy)
+        code, headers, payload = state.answer(number, body)
+        with state.lock:
+            state.busy -= 1
+        headers = {**headers, "Content-Length": str(len(payload))}
+        return code, headers, slowly(payload, state.trickle) if state.trickle and number == 0 else payload
 
-        do_GET = do_POST  # a followed redirect would arrive as this
+    state.url = serve(answer) + "/v1"
+    return state
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{http.server_port}/v1"
-    yield state
-    http.shutdown()
-    http.server_close()
+def slowly(payload: bytes, seconds: float) -> Iterator[bytes]:
+    for byte in payload:
+        yield bytes([byte])
+        time.sleep(seconds)
 
 
 def ask(

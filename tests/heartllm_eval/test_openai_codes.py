@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +83,9 @@ class Served:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def served(monkeypatch: pytest.MonkeyPatch, serve: Any) -> Served:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     state, loaded, lock = Served(), dict[str, Any](), threading.Lock()
 
@@ -96,32 +94,19 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
             tokenizer=AutoTokenizer.from_pretrained(folder), model=AutoModelForCausalLM.from_pretrained(folder)
         )
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                state.bodies.append(body)
-                state.paths.append(self.path)
-                inputs = loaded["tokenizer"](body["prompt"], return_tensors="pt")
-                output = loaded["model"].generate(**inputs, max_new_tokens=body["max_tokens"])[0]
-                text = loaded["tokenizer"].decode(output[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            payload = json.dumps({"object": "text_completion", "choices": [{"index": 0, "text": text}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(payload)))
-            self.end_headers()
-            self.wfile.write(payload)
+    def answer(asked: Any) -> tuple[int, dict[str, str], bytes]:
+        body = json.loads(asked.body)
+        with lock:
+            state.bodies.append(body)
+            state.paths.append(asked.path)
+            inputs = loaded["tokenizer"](body["prompt"], return_tensors="pt")
+            output = loaded["model"].generate(**inputs, max_new_tokens=body["max_tokens"])[0]
+            text = loaded["tokenizer"].decode(output[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        said = json.dumps({"object": "text_completion", "choices": [{"index": 0, "text": text}]}).encode()
+        return 200, {"Content-Type": "application/json"}, said
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    state.url, state.load = f"http://127.0.0.1:{http.server_port}/v1", load
-    yield state
-    http.shutdown()
-    http.server_close()
+    state.url, state.load = serve(answer) + "/v1", load
+    return state
 
 
 def answers(

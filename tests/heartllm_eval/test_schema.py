@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from heartllm.errors import DataError
 from heartllm_eval import cli
 from heartllm_eval.planning import RunSpec
 from heartllm_eval.runner import run
-from heartllm_eval.schema import SCHEMA_VERSION, Difference, Figure, RunRecord
+from heartllm_eval.samples import answered
+from heartllm_eval.schema import SCHEMA_VERSION, Difference, Figure, RunRecord, option_scores_from_json
 from heartllm_eval.testing import Echo
 
 
@@ -68,3 +70,15 @@ def test_a_scored_predictions_file_follows_it(tmp_path: Path, run_schema: Any) -
     arguments = ["score", str(tmp_path / "p.jsonl"), "-r", str(tmp_path / "r.jsonl"), "-o", str(tmp_path / "out")]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     run_schema.validate(json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8")))
+
+
+def test_option_scores_that_no_float_holds() -> None:
+    for value in (10**400, float("inf"), "1", None):
+        with pytest.raises(ValueError, match="finite numbers"):
+            option_scores_from_json({"yes": value})
+
+
+def test_a_folder_in_place_of_samples(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"samples\.jsonl: cannot be read"):
+        answered(tmp_path)

@@ -292,3 +292,73 @@ def dumps_blind(folder: Path) -> str:
     from heartllm.config import dumps, load
 
     return dumps(replace(load(CheckpointConfig, folder / "checkpoint.toml"), blind=True))
+
+
+@pytest.mark.parametrize("keys", ["3", '["a", "a"]', '[["a"], "b"]', '{"a": 1, "b": 2}'])
+def test_a_token_store_of_odd_keys(tmp_path: Path, keys: str) -> None:
+    path = store(tmp_path / "s")
+    text = (path / "manifest.json").read_text().replace('["a", "b"]', keys)
+    for content in (text, "[" * 100_000, text.replace('"schema"', '"holds": ["codes"], "schema"')):
+        (path / "manifest.json").write_text(content)
+        with pytest.raises(CheckpointError):
+            TokenStore.open(path)
+
+
+def test_manifests_and_front_ends_that_are_links_or_pipes(folder: Path, tmp_path: Path) -> None:
+    import os
+
+    (folder / "codec.toml").rename(tmp_path / "codec.toml")
+    (folder / "codec.toml").symlink_to(tmp_path / "codec.toml")
+    with pytest.raises(CheckpointError, match="outside the folder"):
+        load_frontend(folder)
+    linked = store(tmp_path / "s")
+    (linked / "manifest.json").rename(tmp_path / "m.json")
+    for make in (
+        lambda: os.mkfifo(linked / "manifest.json"),
+        lambda: (linked / "manifest.json").symlink_to("../m.json"),
+    ):
+        make()
+        with pytest.raises(CheckpointError):
+            TokenStore.open(linked)
+        (linked / "manifest.json").unlink()
+    (linked / "codes.npy").unlink()
+    (linked / "codes.npy").symlink_to("codes.npy")  # a circle
+    (tmp_path / "m.json").rename(linked / "manifest.json")
+    with pytest.raises(CheckpointError, match="cannot be followed"):
+        TokenStore.open(linked)
+
+
+@pytest.mark.parametrize(
+    "change", [("decoder_width = 16", "decoder_width = 2"), ("levels = [3", "levels = [" + "9" * 30)]
+)
+def test_sizes_in_inner_tables_of_a_front_end(tmp_path: Path, change: tuple[str, str]) -> None:
+    from heartllm.frontends.continuous import Continuous, ContinuousConfig
+
+    save_frontend(Continuous(ContinuousConfig(CODEC, width=5)).eval(), tmp_path)
+    rewritten = (tmp_path / "frontend.toml").read_text().replace(*change)
+    (tmp_path / "frontend.toml").write_text(rewritten)
+    with pytest.raises(HeartLLMError, match=r"frontend\.(toml|safetensors)"):
+        load_frontend(tmp_path)
+
+
+def test_heads_that_do_not_divide_the_model(folder: Path) -> None:
+    rewrite(folder / "checkpoint.toml", ("heads = 2", "heads = 3"))
+    with pytest.raises(UsageError, match=r"checkpoint: language\.tiny: .*3 heads"):
+        load_language(folder)
+
+
+@pytest.mark.parametrize("kind", ["wide", "claims", "meta", "parameter"])
+def test_authors_tensors_that_claim_more_than_they_bring(
+    tmp_path: Path, kind: str, little_memory: Callable[[], None]
+) -> None:
+    """The decoder's width is read from one tensor: its claim is held against all others before a decoder is built."""
+    tensors = {
+        "wide": torch.zeros(80_000, 4),
+        "claims": torch.zeros(1).expand(10**9, 4),
+        "meta": torch.empty(384, 4, device="meta"),
+        "parameter": torch.nn.Parameter(torch.zeros(16, 4)),
+    }
+    torch.save({"model": {"dec.expand.weight": tensors[kind]}, "step": 1}, tmp_path / "best.pt")
+    little_memory()
+    with pytest.raises(CheckpointError, match=r"no plain tensor|tensors missing"):
+        read_codec(tmp_path / "best.pt")

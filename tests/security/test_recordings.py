@@ -163,3 +163,98 @@ def test_question_files_name_recordings_by_id_only(tmp_path: Path) -> None:
     (found,) = read_questions(tmp_path / "q.json")
     assert found.ecg_id == ("1",)
     assert "passwd" not in repr(found)
+
+
+def plain(folder: Path, *changes: tuple[str, str]) -> Path:
+    """A small record in the plain format, its header changed."""
+    header(folder / "r.hea", samples="1000")
+    text = (folder / "r.hea").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "r.hea").write_text(text)
+    (folder / "r.dat").write_bytes(np.random.default_rng(0).integers(-900, 900, (1000, 12), dtype=np.int16).tobytes())
+    return folder / "r"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("aVF", "(" * 200_000),  # patterns that take time quadratic in a line
+        ("r 12 500", "r 12 " + "9" * 200_000),
+        ("1000/mV", f"1000({'1' * 5000})/mV"),  # more digits than int() takes
+        ("r.dat 16", f"r.dat 16x{'1' * 5000}"),
+        ("r.dat 16", "x" * 300 + " 16"),  # longer than any file's name
+        ("V6", "V6\n" + "r.dat 16 1000/mV 16 0 0 0 0 V6\n" * 5000),
+    ],
+    ids=["name", "rate", "baseline", "frames", "file", "lines"],
+)
+def test_headers_that_would_take_for_ever_or_raise_anything(tmp_path: Path, changes: tuple[str, str]) -> None:
+    with pytest.raises(DataError, match=r"r\.hea"):
+        read_recording(plain(tmp_path, changes), verify=False)
+
+
+@pytest.mark.parametrize("gain", ["1e-320", "1e-40", "1e308"])
+@pytest.mark.filterwarnings("error")
+def test_absurd_gains(tmp_path: Path, gain: str) -> None:
+    stem = plain(tmp_path, ("1000/mV", f"{gain}/mV"))
+    if gain == "1e308":  # so little that nothing is left
+        assert not read_recording(stem, verify=False).signal[0].any()
+    else:
+        with pytest.raises(DataError, match=r"beyond|missing samples"):
+            read_recording(stem, verify=False)
+
+
+@pytest.mark.filterwarnings("error")
+def test_csv_and_npy_beyond_what_is_computed_with(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("# fs: 500\n# units: mV\n" + ",".join(LEADS) + "\n" + ("1e308," * 12)[:-1] + "\n")
+    with pytest.raises(DataError, match="beyond"):
+        read_recording(tmp_path / "r.csv", verify=False)
+    (tmp_path / "r.csv").write_text(",".join(LEADS) + "\n" + "1" * 200_000 + ",1" * 11 + "\n")
+    with pytest.raises(DataError, match="not valid CSV"):
+        read_recording(tmp_path / "r.csv")
+    (tmp_path / "r.csv").write_text("(" * 100_000 + "," + ",".join(LEADS[1:]) + "\n" + "1,2,3,4,5,6,7,8,9,1,2,3\n")
+    with pytest.raises(DataError, match=r"r\.csv"):
+        read_recording(tmp_path / "r.csv", sampling_rate=500, units="mV")
+
+
+@pytest.mark.parametrize("rate", ["0.001", "1e-300", "1e7"])
+def test_hours_in_a_few_samples(tmp_path: Path, rate: str, little_memory: Callable[[], None]) -> None:
+    """Resampled to 500 Hz they would take gigabytes."""
+    stem = plain(tmp_path, ("r 12 500", f"r 12 {rate}"))
+    little_memory()
+    with pytest.raises(DataError, match="a sampling rate of"):
+        read_recording(stem, verify=False)
+
+
+def test_leads_that_the_wfdb_package_does_not_understand(tmp_path: Path) -> None:
+    """A name of other letters: the package gives None for it."""
+    stem = plain(tmp_path, ("V6", "ቧ"), ("r.dat 16", "r.dat 16:1"))
+    with pytest.raises(DataError, match="ቧ"):
+        read_recording(stem, verify=False)
+
+
+def test_tables_of_odd_kinds(tmp_path: Path) -> None:
+    from heartllm.data.dataset_tables import below, read_rows
+    from heartllm.data.ptbxl import parse_codes, read_split_lists
+    from heartllm.data.reports import read_reports
+    from heartllm.data.splits import read_manifest
+
+    with pytest.raises(DataError):
+        parse_codes("{'NORM': " + "9" * 400 + "}", "here")
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_rows(tmp_path, ["a"]))
+    for path in ("x" * 300, "a/\0", "/x", "../x", ""):
+        with pytest.raises(DataError, match="'path' holds"):
+            below(tmp_path, {"path": path}, "path", "here")
+    (tmp_path / "train_ecgs.tsv").write_bytes(b"0\t\x98\n")
+    with pytest.raises(DataError, match=r"train_ecgs\.tsv"):
+        read_split_lists(tmp_path)
+    (tmp_path / "r.json").write_text('[{"ecg_id": 1, "report": "x", "patient_id": []}]')
+    with pytest.raises(DataError, match="0 ids"):
+        read_reports(tmp_path / "r.json")
+    for patients in ("1e999", '"many"', "[]"):
+        split = f'{{"ids": [], "sha256": "", "patients": {patients}}}'
+        (tmp_path / "m.json").write_text(f'{{"version": 1, "dataset": "d", "splits": {{"train": {split}}}}}')
+        with pytest.raises(DataError, match="no split manifest"):
+            read_manifest(tmp_path / "m.json")

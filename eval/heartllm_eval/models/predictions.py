@@ -8,13 +8,13 @@ A list of texts is taken as several answers. A samples.jsonl of ours is read, to
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heartllm.errors import DataError, UsageError
+from heartllm.texts import hash_file
 from heartllm_eval.metrics.exact_match import join_answers
 from heartllm_eval.models.base import Context, Task
 from heartllm_eval.row_files import FORMAT_HELP, ID_KEYS
@@ -140,14 +140,10 @@ def read_predictions(path: Path, wanted: Collection[str]) -> PredictionFile:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    total = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                total.update(piece)
+        return hash_file(path)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=path, remedy="Check the path.") from None
-    return total.hexdigest()
 
 
 class Predictions:

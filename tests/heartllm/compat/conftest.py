@@ -107,35 +107,41 @@ def best(codec_state: dict[str, Any], tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def make_backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """make_backbone(rows, tied) -> a folder with a tiny Llama, weights wide enough for its answers to vary."""
+def write_backbone(folder: Path, rows: int | None = None, tied: bool = True) -> None:
+    """A folder with a tiny Llama, weights wide enough for its answers to vary."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from heartllm.language.vocabulary import train_text_tokenizer
 
-    def make(rows: int | None = None, tied: bool = True) -> Path:
-        tokenizer = train_text_tokenizer(CORPUS * 3, 330)
-        torch.manual_seed(3)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=rows or len(tokenizer),
-                hidden_size=HIDDEN,
-                intermediate_size=WIDE,
-                num_hidden_layers=LAYERS,
-                num_attention_heads=HEADS,
-                num_key_value_heads=KEY_HEADS,
-                max_position_embeddings=1024,
-                tie_word_embeddings=tied,
-            )
+    tokenizer = train_text_tokenizer(CORPUS * 3, 330)
+    torch.manual_seed(3)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=rows or len(tokenizer),
+            hidden_size=HIDDEN,
+            intermediate_size=WIDE,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=KEY_HEADS,
+            max_position_embeddings=1024,
+            tie_word_embeddings=tied,
         )
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.normal_(std=0.4) if parameter.ndim == 2 else parameter.uniform_(0.5, 1.5)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4) if parameter.ndim == 2 else parameter.uniform_(0.5, 1.5)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def make_backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """make_backbone(rows, tied) -> the folder of `write_backbone`."""
+
+    def make(rows: int | None = None, tied: bool = True) -> Path:
         folder = tmp_path_factory.mktemp("backbone")
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        write_backbone(folder, rows, tied)
         return folder
 
     return make

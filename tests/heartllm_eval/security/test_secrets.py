@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -24,33 +22,18 @@ Answer = Callable[[], tuple[int, bytes]]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def server(monkeypatch: pytest.MonkeyPatch, serve: Any) -> dict[str, Any]:
     """A server that says what `state["answer"]` gives."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     state: dict[str, Any] = {}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            state["sent"] = self.headers["Authorization"]
-            code, payload = state["answer"]()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(payload)))
-            self.end_headers()
-            self.wfile.write(payload)
+    def answer(asked: Any) -> tuple[int, dict[str, str], bytes]:
+        state["sent"] = asked.headers["Authorization"]
+        code, payload = state["answer"]()
+        return code, {"Content-Type": "application/json"}, payload
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    state["url"] = f"http://127.0.0.1:{http.server_port}/v1"
-    yield state
-    http.shutdown()
-    http.server_close()
+    state["url"] = serve(answer) + "/v1"
+    return state
 
 
 def everything(folder: Path) -> str:
