@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -66,6 +67,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def write_array(path: Path, values: npt.NDArray[Any]) -> None:
     """Writes one array as `.npy`, whatever the file is called."""
+    import numpy as np  # scoring predictions writes texts alone, and starts without it
 
     def save(part: Path) -> None:
         with part.open("wb") as stream:
@@ -77,6 +79,8 @@ def write_array(path: Path, values: npt.NDArray[Any]) -> None:
 def reserve_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[Any]]:
     """A new `.npy` file, mapped for writing. Its space is taken before: a disk that becomes full under a mapped file
     kills the process without a word (SIGBUS)."""
+    import numpy as np
+
     with named(path):
         values: np.memmap[Any, np.dtype[Any]] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):

@@ -1,6 +1,7 @@
 """Files of a data set from where it is published: resumable, checked against the published hashes, whole or not there.
 
-A file is `NAME.part` until its hash is right; what a `.part` holds is not fetched again. Standard library only.
+A file is `NAME.part` until its hash is right; what a `.part` holds is not fetched again. A file that differs from the
+published one is kept as `NAME.before`. Standard library only.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ def _fetch_all(address: str, root: Path, sums: Mapping[str, str], report: Report
         if hash_file(part) != expected:
             part.unlink()  # whatever is wrong with it, it is no beginning of the right one
             raise DataError("does not have the hash that the data set's list gives", where=url, remedy=_AGAIN)
+        if path.is_file():  # it may be somebody's own
+            os.replace(path, path.with_name(f"{path.name}.before"))
         os.replace(part, path)
         count += 1
         report(done + 1, len(sums), fetched)

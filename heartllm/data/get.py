@@ -54,7 +54,7 @@ def get_dataset(
     if as_json:
         typer.echo(json.dumps(_facts(source, root, holding, fetched)))
     else:
-        _tell(root, holding, fetched)
+        _tell(root, holding, fetched, "here" if quick else "here and right")
     if not holding.whole:
         raise DataError(
             f"{len(holding.missing):,} files are missing, {len(holding.wrong):,} are not as published",
@@ -72,14 +72,14 @@ def _facts(source: Source, root: Path, holding: Holding, fetched: int) -> dict[s
     }  # fmt: skip
 
 
-def _tell(root: Path, holding: Holding, fetched: int) -> None:
+def _tell(root: Path, holding: Holding, fetched: int, how: str) -> None:
     if fetched:
         typer.echo(f"{fetched:,} files fetched")
     if not holding.by:
         typer.echo(f"{root}: not here")
         return
     here = holding.expected - len(holding.missing) - len(holding.wrong)
-    typer.echo(f"{root}: {here:,} of {holding.expected:,} files are here and right (by {holding.by})")
+    typer.echo(f"{root}: {here:,} of {holding.expected:,} files are {how} (by {holding.by})")
     for what, names in (("missing", holding.missing), ("wrong", holding.wrong)):
         if names:
             more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""

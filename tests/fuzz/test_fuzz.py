@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("fuzz.py")
-CASES, SLOW = 300, dict.fromkeys(("checkpoints", "authors"), 100)  # those build models
+CASES, SLOW = 200, dict.fromkeys(("checkpoints", "authors"), 60)  # those build models
 SEED = 20
 LIGHT = ("tables", "ecgqa", "predictions", "suites")  # what a base install reads
 HEAVY = ("wfdb", "cinc", "csv", "recipes", "checkpoints", "authors")

@@ -140,6 +140,7 @@ def test_a_file_that_changed_on_disk_is_fetched_again(mirror: Mirror, tmp_path: 
     assert look(PTBXL, tmp_path).wrong == ("ptbxl_database.csv",)
     assert look(PTBXL, tmp_path, quick=True).whole
     assert download(PTBXL, tmp_path, address=mirror.url) == 1
+    assert (tmp_path / "ptbxl_database.csv.before").read_bytes() == b"other"
 
 
 def test_a_busy_server_is_asked_again_and_a_refusal_told(mirror: Mirror, tmp_path: Path) -> None:
