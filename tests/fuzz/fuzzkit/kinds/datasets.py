@@ -23,14 +23,20 @@ from heartllm.data.ptbxl import COLUMNS, INTERVALS
 from heartllm.data.reports import read_reports
 from heartllm.data.splits import SplitManifest, make_manifest, write_manifest
 
+NUL = "\ue000"  # stands for it while a table is written
+
 
 def table(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> bytes:
     """A CSV table."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()
+    # The writer of Python 3.10 refuses NUL, which is just what some cases are about.
+    writer.writerows(
+        {name: value.replace("\0", NUL) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    )
+    return stream.getvalue().replace(NUL, "\0").encode()
 
 
 def rows_of(data: Any) -> tuple[list[dict[str, Any]], list[str]]:
